@@ -1,0 +1,73 @@
+"""Small immutable records that travel between the driver process, the store and the workers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSpec(Record):
+    """A model that is named, not imported: which adapter loads what.
+
+    `name` is a hub id or a local folder in the library's own format; `pretrained` is open_clip's weight tag;
+    `url` is the address of an OpenAI-compatible server. `revision` is a hub commit or branch; for a local folder
+    it is the digest of the folder's files.
+    """
+
+    adapter: str
+    name: str
+    pretrained: str | None = None
+    revision: str | None = None
+    url: str | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that `name` means, or None when it is a hub id."""
+        path = Path(self.name.removeprefix("local-dir:")).expanduser()
+        return path if path.is_dir() else None
+
+    def identity(self) -> dict[str, str | None]:
+        """What decides the model's outputs: for a folder its content, wherever it lies; else its names."""
+        if self.folder is not None:
+            return {"adapter": self.adapter, "revision": self.revision}
+        return self.model_dump(exclude={"url"})
+
+
+class ImageFile(NamedTuple):
+    """One image of a folder. `name` is its path relative to `root`, `class_name` its class folder ('' if none)."""
+
+    root: Path
+    name: str
+    class_name: str
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.name
+
+
+class Description(NamedTuple):
+    """A captioner's answer: the raw text, the elements where it knows them apart, and the seconds it took."""
+
+    raw: str
+    elements: list[str] | None = None
+    seconds: float = 0.0
+
+
+def printable(text: str) -> str:
+    """`text` fit for a terminal or an HTML page: control characters, newlines and undecodable bytes escaped.
+
+    A byte that is not UTF-8 (Python carries it as a lone surrogate) becomes ``\\xNN``.
+    """
+    decoded = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in decoded)
