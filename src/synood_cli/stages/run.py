@@ -1,0 +1,111 @@
+"""What every stage is given beside its settings: the store, the runner, and how to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from synood_cli.config import Execution
+from synood_cli.records import ModelSpec
+from synood_cli.registry import Registry
+from synood_cli.runners.local import LocalRunner
+from synood_cli.store.draft import Draft
+from synood_cli.store.store import Artifact, Store
+
+T = TypeVar("T")
+
+WORKERS = Registry(
+    "worker",
+    {
+        "caption": "synood_cli.stages.workers.caption:CaptionWorker",
+        "synthesize": "synood_cli.stages.workers.synthesize:SynthesisWorker",
+        "boundary": "synood_cli.stages.workers.synthesize:BoundaryWorker",
+        "embed-images": "synood_cli.stages.workers.embed:ImageWorker",
+        "embed-texts": "synood_cli.stages.workers.embed:TextWorker",
+        "mine-labels": "synood_cli.stages.workers.mine:MiningWorker",
+        "train-proj": "synood_cli.stages.workers.train:ProjectionWorker",
+        "train-labels": "synood_cli.stages.workers.train:LabelWorker",
+        "score": "synood_cli.stages.workers.score:ScoringWorker",
+        "evaluate": "synood_cli.stages.workers.evaluate:EvaluationWorker",
+    },
+)
+
+
+class Progress(Protocol):
+    """Where a stage tells how far it is."""
+
+    def start(self, what: str, total: int | None, done: int = 0) -> None:
+        """A new piece of work of `total` items begins, `done` of which are finished already."""
+
+    def advance(self, items: int = 1) -> None:
+        """`items` more are finished."""
+
+
+class Planned(Exception):  # noqa: N818  (an answer, not an error)
+    """Raised by `Run.begin` on a dry run: what would be done."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        super().__init__(plan)
+        self.plan = plan
+
+
+@dataclass(frozen=True)
+class Run:
+    """The circumstances of one command."""
+
+    store: Store
+    execution: Execution
+    progress: Progress
+    seed: int
+    force: bool = False
+    limit: int | None = None
+    dry_run: bool = False
+    runner: LocalRunner = field(default_factory=lambda: LocalRunner(WORKERS))
+
+    def begin(
+        self,
+        kind: str,
+        stage: str,
+        *,
+        items: int,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Artifact],
+        models: Mapping[str, ModelSpec] | None = None,
+        digests: Mapping[str, str] | None = None,
+    ) -> Draft:
+        """Find or start the artifact of this stage; on a dry run, say what would happen (raises Planned).
+
+        `--limit` is part of the question: fewer items are another artifact.
+        """
+        question: dict[str, Any] = {
+            "settings": {**settings, **({"limit": self.limit} if self.limit is not None else {})},
+            "inputs": inputs,
+            "models": models or {},
+            "seed": self.seed,
+            "digests": digests,
+        }
+        if self.dry_run:
+            identity = Draft.identity(stage, **question)
+            complete = None if self.force else self.store.find(identity, "complete")
+            unfinished = self.store.find(identity, "unfinished")
+            known = complete or unfinished
+            raise Planned(
+                {
+                    "stage": stage,
+                    "action": "reuse" if complete else "resume" if unfinished else "make",
+                    "artifact": known.name if known else kind,
+                    "items": items,
+                    "done": known.items_done if known else 0,
+                    "inputs": {role: made.name for role, made in inputs.items()},
+                    "models": {role: spec.name for role, spec in (models or {}).items()},
+                    "settings": question["settings"],
+                }
+            )
+        return Draft.begin(self.store, kind, stage, **question, force=self.force)
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`items` in runs of `size`; the last may be shorter."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

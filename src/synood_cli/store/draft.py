@@ -1,0 +1,171 @@
+"""An artifact being written: item by item, so that a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from synood_cli import __version__
+from synood_cli.records import ModelSpec
+from synood_cli.store.digest import content_digest
+from synood_cli.store.files import sha256_bytes, write_atomic
+from synood_cli.store.store import Artifact, Store, canonical_json, identity_of, now, stored_name
+
+
+class Draft:
+    """The artifact that answers one question: a finished one to reuse, an unfinished one to go on with, or a new one.
+
+    `artifact.reused` says whether there is nothing to do. Otherwise: write files, `commit` rows item by item (each
+    commit is one transaction), `fail` what cannot be done, and `complete`.
+    """
+
+    def __init__(self, store: Store, artifact: Artifact) -> None:
+        self.store = store
+        self.artifact = artifact
+        self._since = time.monotonic()
+        self._written: dict[str, tuple[int, str]] = {}
+
+    @classmethod
+    def begin(
+        cls,
+        store: Store,
+        kind: str,
+        stage: str,
+        *,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Artifact],
+        models: Mapping[str, ModelSpec],
+        seed: int,
+        digests: Mapping[str, str] | None = None,
+        force: bool = False,
+    ) -> Draft:
+        """Find or start the artifact for this question.
+
+        `inputs` are artifacts (they enter the identity by content digest, and the lineage); `digests` are other
+        inputs: the fingerprint of a folder, of a file.
+        """
+        identity = cls.identity(stage, settings, inputs, models, seed, digests)
+        if not force and (known := store.find(identity, "complete")):
+            return cls(store, replace(known, reused=True))
+        if known := store.find(identity, "unfinished"):
+            draft = cls(store, known)
+            draft._forget_failures()  # what failed before the interruption is tried again
+            return draft
+        with store.db.atomic():
+            version = store.db.execute(
+                "select coalesce(max(version), 0) + 1 from artifacts where kind = ?", [kind]
+            ).fetchone()[0]
+            row = {
+                "name": f"{kind}@{version}",
+                "kind": kind,
+                "version": version,
+                "stage": stage,
+                "status": "unfinished",
+                "identity": identity,
+                "settings": canonical_json(dict(settings)),
+                "seed": seed,
+                "tool_version": __version__,
+                "created_at": now(),
+            }
+            artifact_id = store.db.table("artifacts").insert(row).last_pk
+            store.db.table("lineage").insert_all(
+                {"artifact_id": artifact_id, "role": role, "input_id": made.id} for role, made in inputs.items()
+            )
+            store.db.table("artifact_models").insert_all(
+                {"artifact_id": artifact_id, "role": role, **spec.model_dump(exclude={"url"})}
+                for role, spec in models.items()
+            )
+        return cls(store, store.get(row["name"]))
+
+    @staticmethod
+    def identity(
+        stage: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Artifact],
+        models: Mapping[str, ModelSpec],
+        seed: int,
+        digests: Mapping[str, str] | None = None,
+    ) -> str:
+        """The identity that `begin` would look for."""
+        parts = {role: made.digest or "" for role, made in inputs.items()} | dict(digests or {})
+        return identity_of(stage, settings, parts, models, seed)
+
+    @property
+    def folder(self) -> Path:
+        return self.artifact.folder
+
+    def keys(self, table: str, column: str = "image_id") -> set[Any]:
+        """The `column` of what is finished in `table`: what a resumed run need not do again."""
+        query = f"select {column} from {table} where artifact_id = ?"
+        return {row[0] for row in self.store.db.execute(query, [self.artifact.id])}
+
+    def write_file(self, path: str, content: bytes) -> str:
+        """Write one file of the artifact, whole or not at all; returns its SHA-256. `commit` makes it known."""
+        write_atomic(self.folder / path, content)
+        digest = sha256_bytes(content)
+        self._written[path] = (len(content), digest)
+        return digest
+
+    def commit(
+        self, rows: Mapping[str, Sequence[Mapping[str, Any]]], files: Sequence[str] = (), *, done: int = 0
+    ) -> None:
+        """Record content rows by table, and files written before, in one transaction; `done` items are finished."""
+        db, artifact_id = self.store.db, self.artifact.id
+        with db.atomic():
+            for table, content in rows.items():
+                db.table(table).insert_all(
+                    ({"artifact_id": artifact_id, **_storable(row)} for row in content), replace=True
+                )
+            for path in files:
+                size, digest = self._written.pop(path)
+                row = {"artifact_id": artifact_id, "path": path, "bytes": size, "sha256": digest}
+                db.table("files").insert(row, replace=True)
+            self._count(done=done)
+
+    def fail(self, item: str, reason: str) -> None:
+        """Record that `item` cannot be worked on; the run goes on."""
+        with self.store.db.atomic():
+            row = {"item": stored_name(item), "reason": reason, "created_at": now()}
+            self.store.db.table("failures").insert({"artifact_id": self.artifact.id, **row})
+            self._count(failed=1)
+
+    def _forget_failures(self) -> None:
+        with self.store.db.atomic():
+            self.store.db.table("failures").delete_where("artifact_id = ?", [self.artifact.id])
+            self.store.db.execute("update artifacts set items_failed = 0 where id = ?", [self.artifact.id])
+
+    def note(self, notes: Mapping[str, Any]) -> None:
+        """Set what the stage found out (JSON values), such as the boundary."""
+        known = self.store.get(self.artifact.name).notes
+        text = canonical_json({**known, **notes})
+        with self.store.db.atomic():
+            self.store.db.execute("update artifacts set notes = ? where id = ?", [text, self.artifact.id])
+
+    def complete(self) -> Artifact:
+        """Seal the artifact: digest its content and mark it complete."""
+        digest = content_digest(self.store, self.artifact.id)
+        with self.store.db.atomic():
+            self._count()
+            self.store.db.execute(
+                "update artifacts set status = 'complete', digest = ?, finished_at = ? where id = ?",
+                [digest, now(), self.artifact.id],
+            )
+        return self.store.get(self.artifact.name)
+
+    def _count(self, done: int = 0, failed: int = 0) -> None:
+        elapsed, self._since = time.monotonic() - self._since, time.monotonic()
+        self.store.db.execute(
+            """update artifacts set items_done = items_done + ?, items_failed = items_failed + ?,
+               seconds = seconds + ? where id = ?""",
+            [done, failed, elapsed, self.artifact.id],
+        )
+
+
+def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: stored_name(value) if isinstance(value, str) else int(value) if isinstance(value, bool) else value
+        for key, value in row.items()
+    }

@@ -1,0 +1,271 @@
+"""The artifact store: what has been made, from what, and under which identity."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from synood_cli.errors import StoreError, UsageError
+from synood_cli.records import ModelSpec
+from synood_cli.store.files import sha256_file
+from synood_cli.store.schema import ARTIFACT_TABLES, is_current, migrate
+from synood_cli.store.workspace import Workspace
+
+KINDS = ("selection", "captions", "synthetic", "features", "head", "eval", "scores")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One row of `artifacts`: immutable once complete."""
+
+    id: int
+    name: str
+    kind: str
+    version: int
+    stage: str
+    status: str
+    identity: str
+    digest: str | None
+    settings: dict[str, Any]
+    seed: int
+    tool_version: str
+    items_done: int
+    items_failed: int
+    notes: dict[str, Any]
+    created_at: str
+    finished_at: str | None
+    seconds: float
+    folder: Path
+    reused: bool = field(default=False, compare=False)
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text on every machine."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def stored_name(name: str) -> str | bytes:
+    """A file name as SQLite can hold it: text, or its raw bytes where they are not valid UTF-8."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return os.fsencode(name)
+    return name
+
+
+def loaded_name(name: str | bytes) -> str:
+    """Inverse of `stored_name`."""
+    return os.fsdecode(name) if isinstance(name, bytes) else name
+
+
+def now() -> str:
+    """UTC time, to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextlib.contextmanager
+def database_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of a full disk, a lock or a damaged file into a message with a next step."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        text = str(error)
+        if "full" in text or "disk I/O" in text:
+            hint = "what was finished is kept: make room, then run the same command again"
+        elif "locked" in text:
+            hint = "another program holds the database open for writing: close it, then run the same command again"
+        elif "malformed" in text or "not a database" in text or "readonly" in text:
+            hint = "restore the file, or check its permissions; `synood init` starts a new workspace"
+        else:
+            raise
+        raise StoreError(f"{path}: {text}", hint=hint) from error
+
+
+class Store:
+    """An open workspace. Only one process writes at a time: `Store.open(workspace, write=True)` takes its lock."""
+
+    def __init__(self, workspace: Workspace, db: Database) -> None:
+        self.workspace = workspace
+        self.db = db
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, workspace: Workspace, *, write: bool) -> Iterator[Store]:
+        """Open the database, migrating it if an older synood wrote it.
+
+        Raises StoreError when another process holds the workspace (for writing), when a newer synood wrote the
+        database, or when the file is no database.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(database_errors(workspace.database))
+            if write:
+                stack.enter_context(workspace.lock())
+            db = Database(sqlite3.connect(workspace.database, timeout=30))
+            stack.callback(db.close)
+            db.enable_wal()
+            db.execute("pragma foreign_keys = on")
+            db.execute("pragma synchronous = full")
+            if not is_current(db):
+                if not write:
+                    stack.enter_context(workspace.lock())
+                migrate(db)
+            yield cls(workspace, db)
+
+    def artifacts(self, kind: str | None = None) -> list[Artifact]:
+        """All artifacts, oldest first."""
+        where, values = ("kind = ?", [kind]) if kind else ("1", [])
+        return [self._artifact(row) for row in self.db.table("artifacts").rows_where(where, values, order_by="id")]
+
+    def get(self, name: str) -> Artifact:
+        """The artifact called `name` (kind@N, or a kind for its newest complete one)."""
+        match = re.fullmatch(r"([a-z]+)(?:@(\d+))?", name)
+        if match is None or match[1] not in KINDS:
+            raise UsageError(f"{name!r} names no artifact", hint=f"kind@N, where kind is one of {', '.join(KINDS)}")
+        if match[2] is None:
+            return self.newest(match[1])
+        rows = list(self.db.table("artifacts").rows_where("name = ?", [name]))
+        if not rows:
+            have = ", ".join(a.name for a in self.artifacts(match[1])) or "none yet"
+            raise UsageError(f"there is no {name} in {self.workspace.root}", hint=f"{match[1]} artifacts: {have}")
+        return self._artifact(rows[0])
+
+    def newest(self, kind: str) -> Artifact:
+        """The newest complete artifact of `kind`. Raises UsageError naming the command that makes one."""
+        rows = list(
+            self.db.table("artifacts").rows_where(
+                "kind = ? and status = 'complete'", [kind], order_by="id desc", limit=1
+            )
+        )
+        if not rows:
+            makers = {"selection": "select", "captions": "caption", "synthetic": "synthesize", "head": "mine-labels"}
+            raise UsageError(
+                f"this workspace has no complete {kind} yet", hint=f"run `synood {makers.get(kind, kind)}` first"
+            )
+        return self._artifact(rows[0])
+
+    def resolve(self, name: str | None, kind: str) -> Artifact:
+        """The complete artifact that `--from NAME` means, or the newest complete one of `kind`."""
+        if name is None:
+            return self.newest(kind)
+        artifact = self.get(name)
+        if artifact.kind != kind:
+            raise UsageError(f"{name} is a {artifact.kind}; this command reads a {kind}")
+        if artifact.status != "complete":
+            raise UsageError(f"{name} is not finished", hint=f"run its `synood {artifact.stage}` command again")
+        return artifact
+
+    def find(self, identity: str, status: str) -> Artifact | None:
+        """The newest artifact that asks this very question, or None."""
+        rows = list(
+            self.db.table("artifacts").rows_where(
+                "identity = ? and status = ?", [identity, status], order_by="id desc", limit=1
+            )
+        )
+        return self._artifact(rows[0]) if rows else None
+
+    def inputs(self, artifact: Artifact) -> dict[str, Artifact]:
+        """The artifacts that `artifact` was made from, by role."""
+        rows = self.db.query("select role, input_id from lineage where artifact_id = ? order by role", [artifact.id])
+        return {row["role"]: self._artifact(self.db.table("artifacts").get(row["input_id"])) for row in rows}
+
+    def ancestor(self, artifact: Artifact, kind: str) -> Artifact | None:
+        """The nearest input of `kind`, however far up the lineage."""
+        level = list(self.inputs(artifact).values())
+        while level:
+            for candidate in level:
+                if candidate.kind == kind:
+                    return candidate
+            level = [above for candidate in level for above in self.inputs(candidate).values()]
+        return None
+
+    def models(self, artifact: Artifact) -> dict[str, ModelSpec]:
+        """The models that made `artifact`, by role."""
+        rows = self.db.table("artifact_models").rows_where("artifact_id = ?", [artifact.id], order_by="role")
+        return {
+            row["role"]: ModelSpec(**{key: row[key] for key in ("adapter", "name", "pretrained", "revision")})
+            for row in rows
+        }
+
+    def rows(self, artifact: Artifact, table: str) -> Iterator[dict[str, Any]]:
+        """The content rows of `artifact` in `table`, in their order; names decoded."""
+        order = ", ".join(ARTIFACT_TABLES[table])
+        for row in self.db.table(table).rows_where("artifact_id = ?", [artifact.id], order_by=order):
+            yield {key: loaded_name(value) if isinstance(value, bytes) else value for key, value in row.items()}
+
+    def failures(self, artifact: Artifact) -> list[tuple[str, str]]:
+        """(item, reason) of what failed, in order."""
+        rows = self.db.table("failures").rows_where("artifact_id = ?", [artifact.id], order_by="id")
+        return [(loaded_name(row["item"]), row["reason"]) for row in rows]
+
+    def add_images(self, rows: Sequence[dict[str, Any]]) -> list[int]:
+        """Register photographs (sha256, root, name, class_name, width, height, bytes, format); returns their ids."""
+        ids: list[int] = []
+        for row in rows:
+            key = [row["sha256"], stored_name(row["root"]), stored_name(row["name"])]
+            known = self.db.execute("select id from images where sha256 = ? and root = ? and name = ?", key).fetchone()
+            if known:
+                ids.append(known[0])
+            else:
+                columns = {**row, "root": key[1], "name": key[2], "class_name": stored_name(row["class_name"])}
+                ids.append(self.db.table("images").insert(columns).last_rowid or 0)
+        return ids
+
+    def image(self, image_id: int) -> dict[str, Any]:
+        """The row of `images` with its names decoded, and `path`, where the photograph lies."""
+        row: dict[str, Any] = dict(self.db.table("images").get(image_id))
+        for key in ("root", "name", "class_name"):
+            row[key] = loaded_name(row[key])
+        row["path"] = Path(row["root"]) / row["name"]
+        return row
+
+    def file_digest(self, path: Path) -> str:
+        """SHA-256 of a (large) file, remembered by path, size and modification time."""
+        stat = path.stat()
+        name = stored_name(str(path.absolute()))
+        known = self.db.execute(
+            "select sha256 from digest_cache where path = ? and bytes = ? and mtime_ns = ?",
+            [name, stat.st_size, stat.st_mtime_ns],
+        ).fetchone()
+        if known:
+            return str(known[0])
+        digest = sha256_file(path)
+        row = {"path": name, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
+        self.db.table("digest_cache").insert(row, replace=True)
+        return digest
+
+    def _artifact(self, row: Mapping[str, Any]) -> Artifact:
+        values = {key: row[key] for key in Artifact.__dataclass_fields__ if key in row}
+        values["settings"] = json.loads(row["settings"])
+        values["notes"] = json.loads(row["notes"])
+        return Artifact(**values, folder=self.workspace.artifacts / row["name"])
+
+
+def identity_of(
+    stage: str,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    models: Mapping[str, ModelSpec],
+    seed: int,
+) -> str:
+    """Hash of canonical JSON of (stage, settings, input digests, model revisions, seed): the same question has the
+    same identity. The tool's version is recorded but not hashed; a stage whose meaning changes changes its settings.
+    """
+    question = {
+        "stage": stage,
+        "settings": dict(settings),
+        "inputs": dict(inputs),
+        "models": {role: spec.identity() for role, spec in models.items()},
+        "seed": seed,
+    }
+    return hashlib.sha256(canonical_json(question).encode()).hexdigest()
