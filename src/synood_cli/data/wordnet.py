@@ -1,0 +1,83 @@
+"""WordNet's nouns and adjectives: the candidates for negative labels, and synonyms.
+
+The files in wordnet/ are gzipped text made by tools/build_wordnet.py, which describes them.
+"""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, NamedTuple, cast, get_args
+
+from synood_cli.data.text_lists import read_entries
+from synood_cli.errors import UsageError
+from synood_cli.records import printable
+
+PartOfSpeech = Literal["noun", "adj"]
+
+
+class Candidate(NamedTuple):
+    """A word or term that may become a negative label; its part of speech chooses the prompt."""
+
+    text: str
+    part_of_speech: PartOfSpeech
+
+
+def wordnet_candidates() -> list[Candidate]:
+    """Every noun and adjective of WordNet 3.0, in lower case with spaces: 117,798 nouns, then 21,479 adjectives,
+    each sorted. A word that is both comes twice. NegLabel's own pool is a subset of 70,000."""
+    nouns = sorted({noun for synset in _noun_synsets() for noun in synset})
+    adjectives = _lines("adjectives.txt.gz")
+    return [Candidate(noun, "noun") for noun in nouns] + [Candidate(adjective, "adj") for adjective in adjectives]
+
+
+def synonyms_of(noun: str) -> list[str]:
+    """The nouns that share a synset of WordNet with `noun`, in any of its senses; sorted, without itself.
+
+    Case, and underscores for spaces, make no difference; an unknown word has no synonyms, nor has a plural that
+    WordNet does not list.
+    """
+    wanted = " ".join(noun.casefold().replace("_", " ").split())
+    synsets = _noun_synsets()
+    return sorted({word for index in _senses().get(wanted, []) for word in synsets[index]} - {wanted})
+
+
+def read_candidates(path: Path) -> list[Candidate]:
+    """The candidates listed in `path`, in file order: lines ``noun,word``, ``adj,word``, or a word alone (a noun).
+
+    Words may hold spaces, and commas after the part of speech. Blank lines and lines that begin with # are skipped,
+    duplicates (case apart) dropped. Raises UsageError as read_entries does, and for a malformed line, which it names.
+    """
+    candidates: dict[tuple[str, str], Candidate] = {}
+    for number, entry in read_entries(path):
+        before, comma, after = entry.partition(",")
+        part_of_speech, text = (before.strip().lower(), after.strip()) if comma else ("noun", entry)
+        if part_of_speech not in get_args(PartOfSpeech) or not text:
+            raise UsageError(
+                f"{printable(str(path))}, line {number}: not a candidate: {printable(entry)}",
+                hint="a line is noun,word or adj,word, or a word alone (a noun)",
+            )
+        candidate = Candidate(text, cast(PartOfSpeech, part_of_speech))
+        candidates.setdefault((text.casefold(), part_of_speech), candidate)
+    return list(candidates.values())
+
+
+@cache
+def _noun_synsets() -> list[list[str]]:
+    return [line.split("\t") for line in _lines("noun_synsets.txt.gz")]
+
+
+@cache
+def _senses() -> dict[str, list[int]]:
+    senses: dict[str, list[int]] = {}
+    for index, synset in enumerate(_noun_synsets()):
+        for noun in synset:
+            senses.setdefault(noun, []).append(index)
+    return senses
+
+
+def _lines(name: str) -> list[str]:
+    packed = (files("synood_cli.data") / "wordnet" / name).read_bytes()
+    return gzip.decompress(packed).decode("utf-8").splitlines()
