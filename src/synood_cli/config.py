@@ -48,6 +48,11 @@ class CaptionSettings(Settings):
         77, ge=4, description="Longest prompt, in tokens of the diffusion text encoder, begin and end included (CLIP)."
     )
     tags: int = Field(6, ge=1, description="Most elements that clip-tags names per image.")
+    tag_template: str = Field("a photo with {}", description="Prompt with which clip-tags looks for an element.")
+    tag_z_score: float = Field(1.0, description="clip-tags names elements this many deviations above the mean.")
+    tag_class_similarity: float = Field(
+        0.9, gt=0, le=1, description="clip-tags drops elements this similar to the class name."
+    )
     precision: Precision = Field("fp32", description="Arithmetic of the captioner.")
 
 
@@ -167,6 +172,7 @@ class Execution(Record):
     concurrency: int = Field(8, ge=1, description="Requests in flight at a captioning server.")
     timeout: float = Field(120.0, gt=0, description="Seconds a captioning server may take per request.")
     retries: int = Field(4, ge=0, description="Further tries of a failed request, with growing pauses.")
+    backoff: float = Field(1.0, ge=0, description="Seconds before the first further try; doubles each time.")
 
 
 class Models(Record):
@@ -184,20 +190,26 @@ class Models(Record):
     classifier: str = Field("resnet50.tv2_in1k", description="timm classifier g over the InD classes, or folder.")
 
     def clip_spec(self) -> ModelSpec:
-        named = "/" in self.clip or self.clip.startswith("local-dir:") or Path(self.clip).is_dir()
-        return ModelSpec(adapter="open_clip", name=self.clip, pretrained=None if named else self.pretrained)
+        built_in = "/" not in self.clip and _place(self.clip) == self.clip
+        return ModelSpec(adapter="open_clip", name=_place(self.clip), pretrained=self.pretrained if built_in else None)
 
     def captioner_spec(self) -> ModelSpec:
         if self.captioner_url:
             return ModelSpec(adapter="openai-server", name=self.captioner, url=self.captioner_url)
         adapter = "clip-tags" if self.captioner == "clip-tags" else "transformers"
-        return ModelSpec(adapter=adapter, name=self.captioner)
+        return ModelSpec(adapter=adapter, name=_place(self.captioner))
 
     def inpainter_spec(self) -> ModelSpec:
-        return ModelSpec(adapter="diffusers", name=self.inpainter)
+        return ModelSpec(adapter="diffusers", name=_place(self.inpainter))
 
     def classifier_spec(self) -> ModelSpec:
-        return ModelSpec(adapter="timm", name=self.classifier)
+        return ModelSpec(adapter="timm", name=_place(self.classifier))
+
+
+def _place(name: str) -> str:
+    """A local folder by its absolute path, so that a later command finds it from anywhere; a hub id as it is."""
+    folder = Path(name.removeprefix("local-dir:")).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name
 
 
 STAGES: dict[str, type[Settings]] = {

@@ -43,7 +43,7 @@ class Captioner(Protocol):
 
     def describe(self, images: Sequence[Image.Image], class_names: Sequence[str]) -> list[Description | Exception]:
         """One raw answer per image, in order. An image that cannot be described yields its exception instead of
-        an answer, so that one bad image does not lose its batch."""
+        an answer, so that one bad image does not lose its batch. Raises ModelError when no image can succeed."""
 
 
 class Classifier(Protocol):
@@ -81,7 +81,7 @@ class Inpainter(Protocol):
         """z_in: the mode of the VAE's posterior, times the scaling factor. (B, 3, H, W) → (B, c, h, w). No gradient."""
 
     def alpha_bar(self, steps: int, strength: float, scheduler: Literal["ddim", "pndm"]) -> Tensor:
-        """ᾱ_T of Eq. 4 at the first timestep that is run; scalar float32."""
+        """ᾱ_T of Eq. 4 at the first timestep that is run; scalar float32 on the CPU."""
 
     def denoise(
         self,
@@ -102,4 +102,3 @@ class Inpainter(Protocol):
 
     def decode(self, decoder_input: Tensor) -> Tensor:
         """x_syn of Eq. 6: (B, c, h, w) → pixels (B, 3, H, W) in [0, 1], clamped. Differentiable."""
-

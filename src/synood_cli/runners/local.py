@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from synood_cli.registry import Registry
-
-Job_contra = TypeVar("Job_contra", contravariant=True)
-Result_co = TypeVar("Result_co", covariant=True)
-
-
-class Worker(Protocol[Job_contra, Result_co]):
-    """Holds models; turns a batch of job records into results. Built where the models are to live."""
-
-    def __call__(self, batch: Job_contra) -> Result_co: ...
 
 
 class LocalRunner:
     """Builds a worker from its registered name and feeds it batches, in order.
 
-    A worker is named, not imported, so that the driver process needs neither torch nor a model until there is work.
+    A worker holds models and turns a batch of small job records into results. It is named, not imported, so that the
+    driver process needs neither torch nor a model until there is work to do.
     """
 
     def __init__(self, workers: Registry) -> None:
         self._workers = workers
+        self._built: tuple[str, dict[str, Any], Any] | None = None
 
-    def map(self, worker: str, options: dict[str, Any], batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield ``Worker(**options)(batch)`` for each batch. Nothing is imported or built before the first batch."""
-        built: Worker[Any, Any] | None = None
+    def map(
+        self, worker: str, options: Mapping[str, Any], batches: Iterable[Any], *, method: str = "__call__"
+    ) -> Iterator[Any]:
+        """Yield ``Worker(**options).method(batch)`` for each batch.
+
+        Nothing is imported or built before the first batch; the worker of the last call is kept for a next one that
+        asks for the same, so a second kind of job does not load the models again.
+        """
         for batch in batches:
-            if built is None:
-                built = self._workers.load(worker)(**options)
-            yield built(batch)
+            if self._built is None or self._built[:2] != (worker, dict(options)):
+                self._built = None  # frees the models of the last worker before others are loaded
+                self._built = (worker, dict(options), self._workers.load(worker)(**options))
+            yield getattr(self._built[2], method)(batch)

@@ -20,9 +20,7 @@ WORKERS = Registry(
     {
         "caption": "synood_cli.stages.workers.caption:CaptionWorker",
         "synthesize": "synood_cli.stages.workers.synthesize:SynthesisWorker",
-        "boundary": "synood_cli.stages.workers.synthesize:BoundaryWorker",
-        "embed-images": "synood_cli.stages.workers.embed:ImageWorker",
-        "embed-texts": "synood_cli.stages.workers.embed:TextWorker",
+        "embed": "synood_cli.stages.workers.embed:EmbeddingWorker",
         "mine-labels": "synood_cli.stages.workers.mine:MiningWorker",
         "train-proj": "synood_cli.stages.workers.train:ProjectionWorker",
         "train-labels": "synood_cli.stages.workers.train:LabelWorker",
@@ -73,16 +71,18 @@ class Run:
         inputs: Mapping[str, Artifact],
         models: Mapping[str, ModelSpec] | None = None,
         digests: Mapping[str, str] | None = None,
+        seeded: bool = True,
     ) -> Draft:
         """Find or start the artifact of this stage; on a dry run, say what would happen (raises Planned).
 
-        `--limit` is part of the question: fewer items are another artifact.
+        `--limit` is part of the question: fewer items are another artifact. So is the seed, unless the stage draws
+        no random numbers (`seeded` false).
         """
         question: dict[str, Any] = {
             "settings": {**settings, **({"limit": self.limit} if self.limit is not None else {})},
             "inputs": inputs,
             "models": models or {},
-            "seed": self.seed,
+            "seed": self.seed if seeded else 0,
             "digests": digests,
         }
         if self.dry_run:

@@ -27,7 +27,7 @@ def content_digest(store: Store, artifact_id: int) -> str:
         for row in store.db.query(query, [artifact_id]):
             digest.update(canonical_json([table, _hashable(row)]).encode())
     for row in store.db.query("select path, sha256 from files where artifact_id = ? order by path", [artifact_id]):
-        digest.update(canonical_json(["files", row]).encode())
+        digest.update(canonical_json(["files", _hashable(row)]).encode())
     return digest.hexdigest()
 
 

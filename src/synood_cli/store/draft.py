@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from synood_cli import __version__
-from synood_cli.records import ModelSpec
+from synood_cli.records import ModelSpec, printable
 from synood_cli.store.digest import content_digest
 from synood_cli.store.files import sha256_bytes, write_atomic
 from synood_cli.store.store import Artifact, Store, canonical_json, identity_of, now, stored_name
@@ -121,14 +121,14 @@ class Draft:
                 )
             for path in files:
                 size, digest = self._written.pop(path)
-                row = {"artifact_id": artifact_id, "path": path, "bytes": size, "sha256": digest}
+                row = {"artifact_id": artifact_id, "path": stored_name(path), "bytes": size, "sha256": digest}
                 db.table("files").insert(row, replace=True)
             self._count(done=done)
 
     def fail(self, item: str, reason: str) -> None:
         """Record that `item` cannot be worked on; the run goes on."""
         with self.store.db.atomic():
-            row = {"item": stored_name(item), "reason": reason, "created_at": now()}
+            row = {"item": stored_name(item), "reason": printable(reason), "created_at": now()}
             self.store.db.table("failures").insert({"artifact_id": self.artifact.id, **row})
             self._count(failed=1)
 

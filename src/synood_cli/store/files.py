@@ -6,14 +6,25 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from synood_cli.errors import StoreError
+from synood_cli.records import printable
 
 TEMPORARY = ".writing-"
-_NO_SPACE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "file too large"}
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "file too large",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a file of that name is in the way",
+    errno.ENAMETOOLONG: "the name is too long",
+}
 
 
 @contextlib.contextmanager
@@ -22,11 +33,11 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _NO_SPACE.get(error.errno or 0)
-        if reason is None and not isinstance(error, PermissionError) and error.errno != errno.EROFS:
+        reason = _REASONS.get(error.errno or 0)
+        if reason is None:
             raise
         raise StoreError(
-            f"cannot write {path}: {reason or error.strerror}",
+            f"cannot write {printable(str(path))}: {reason}",
             hint="what was finished is kept: make room (or choose another folder), then run the same command again",
         ) from error
 
@@ -38,15 +49,15 @@ def write_atomic(path: Path, content: bytes) -> None:
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+        temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with temporary.open("xb") as file:  # with the permissions of any new file; tempfile's are private
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
 

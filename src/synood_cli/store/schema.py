@@ -26,7 +26,8 @@ ARTIFACT_TABLES = {
 
 def _migrations() -> Migrations:
     known = Migrations("synood")
-    for file in sorted(files("synood_cli.store").joinpath("migrations").iterdir(), key=lambda file: file.name):
+    folder = files("synood_cli.store").joinpath("migrations")
+    for file in sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name):
         statements = _statements(file.read_text(encoding="utf-8"))
 
         def apply(db: Database, statements: list[str] = statements) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -22,7 +23,17 @@ from synood_cli.store.files import sha256_file
 from synood_cli.store.schema import ARTIFACT_TABLES, is_current, migrate
 from synood_cli.store.workspace import Workspace
 
-KINDS = ("selection", "captions", "synthetic", "features", "head", "eval", "scores")
+MAKERS = {
+    # kind of artifact → the first command that makes one
+    "selection": "select",
+    "captions": "caption",
+    "synthetic": "synthesize",
+    "features": "mine-labels",
+    "head": "mine-labels",
+    "eval": "eval",
+    "scores": "score",
+}
+KINDS = tuple(MAKERS)
 
 
 @dataclass(frozen=True)
@@ -111,13 +122,15 @@ class Store:
             stack.enter_context(database_errors(workspace.database))
             if write:
                 stack.enter_context(workspace.lock())
-            db = Database(sqlite3.connect(workspace.database, timeout=30))
+            # Reading a workspace that holds nothing yet leaves no database behind.
+            place = workspace.database if write or workspace.database.exists() else ":memory:"
+            db = Database(sqlite3.connect(place, timeout=30))
             stack.callback(db.close)
             db.enable_wal()
             db.execute("pragma foreign_keys = on")
             db.execute("pragma synchronous = full")
             if not is_current(db):
-                if not write:
+                if not write and place == workspace.database:
                     stack.enter_context(workspace.lock())
                 migrate(db)
             yield cls(workspace, db)
@@ -140,6 +153,12 @@ class Store:
             raise UsageError(f"there is no {name} in {self.workspace.root}", hint=f"{match[1]} artifacts: {have}")
         return self._artifact(rows[0])
 
+    def kind(self, name: str) -> str:
+        """`name` if it is a kind of artifact. Raises UsageError otherwise."""
+        if name not in KINDS:
+            raise UsageError(f"there is no kind of artifact named {name!r}", hint=f"known: {', '.join(KINDS)}")
+        return name
+
     def newest(self, kind: str) -> Artifact:
         """The newest complete artifact of `kind`. Raises UsageError naming the command that makes one."""
         rows = list(
@@ -148,10 +167,7 @@ class Store:
             )
         )
         if not rows:
-            makers = {"selection": "select", "captions": "caption", "synthetic": "synthesize", "head": "mine-labels"}
-            raise UsageError(
-                f"this workspace has no complete {kind} yet", hint=f"run `synood {makers.get(kind, kind)}` first"
-            )
+            raise UsageError(f"this workspace has no complete {kind} yet", hint=f"run `synood {MAKERS[kind]}` first")
         return self._artifact(rows[0])
 
     def resolve(self, name: str | None, kind: str) -> Artifact:
@@ -203,6 +219,20 @@ class Store:
         for row in self.db.table(table).rows_where("artifact_id = ?", [artifact.id], order_by=order):
             yield {key: loaded_name(value) if isinstance(value, bytes) else value for key, value in row.items()}
 
+    def sample(self, artifact: Artifact, count: int) -> dict[str, dict[str, Any]]:
+        """For each table with rows of `artifact`: {"count": of all, "sample": the first `count`}; images by name."""
+        found: dict[str, dict[str, Any]] = {}
+        for table in ARTIFACT_TABLES:
+            total = self.db.table(table).count_where("artifact_id = ?", [artifact.id])
+            if total:
+                first = [self._named(row) for row in itertools.islice(self.rows(artifact, table), count)]
+                found[table] = {"count": total, "sample": first}
+        return found
+
+    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+        image = {"image": self.image(row["image_id"])["name"]} if "image_id" in row else {}
+        return image | {key: value for key, value in row.items() if key not in ("artifact_id", "image_id")}
+
     def failures(self, artifact: Artifact) -> list[tuple[str, str]]:
         """(item, reason) of what failed, in order."""
         rows = self.db.table("failures").rows_where("artifact_id = ?", [artifact.id], order_by="id")
@@ -222,11 +252,17 @@ class Store:
         return ids
 
     def image(self, image_id: int) -> dict[str, Any]:
-        """The row of `images` with its names decoded, and `path`, where the photograph lies."""
+        """The row of `images` with its names decoded, and `path`, where the photograph lies.
+
+        Where it is gone but the same photograph was selected elsewhere since (the folder was moved), `path` is there.
+        """
         row: dict[str, Any] = dict(self.db.table("images").get(image_id))
+        places = self.db.execute("select root, name from images where sha256 = ? order by id desc", [row["sha256"]])
+        paths = [Path(loaded_name(root)) / loaded_name(name) for root, name in places.fetchall()]
         for key in ("root", "name", "class_name"):
             row[key] = loaded_name(row[key])
-        row["path"] = Path(row["root"]) / row["name"]
+        path = Path(row["root"]) / row["name"]
+        row["path"] = path if path.exists() else next((other for other in paths if other.exists()), path)
         return row
 
     def file_digest(self, path: Path) -> str:

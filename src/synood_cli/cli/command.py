@@ -1,0 +1,176 @@
+"""Make a command of a small function: its options, the workspace, and what is said at the end.
+
+A command function has parameters of its own, and names what it wants given: `output`, `store`, `run`, `settings`,
+`models`. Everything else on its command line comes from the decorator.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any
+
+import typer
+
+from synood_cli.cli.options import (
+    MODELS,
+    RUNNING,
+    STAGE,
+    DryRunOption,
+    ForceOption,
+    JsonOption,
+    LimitOption,
+    NoColorOption,
+    QuietOption,
+    RecipeOption,
+    SeedOption,
+    VerboseOption,
+    WorkspaceOption,
+    field_parameters,
+    parameter,
+)
+from synood_cli.cli.output import Output
+from synood_cli.cli.result import finish, show_plan
+from synood_cli.config import STAGES, Config, Execution, Models
+from synood_cli.store.workspace import Workspace
+
+Function = Callable[..., Any]
+
+_GIVEN = ("output", "store", "run", "settings", "models")
+_WORKSPACE = parameter("workspace", WorkspaceOption, None)
+_SHARED = {"limit": parameter("limit", LimitOption, None), "seed": parameter("seed", SeedOption, None)}
+_RUNNING = [parameter("dry_run", DryRunOption, False), parameter("force", ForceOption, False)]
+_OUTPUT = [
+    parameter("json", JsonOption, False),
+    parameter("quiet", QuietOption, False),
+    parameter("verbose", VerboseOption, False),
+    parameter("no_color", NoColorOption, False),
+]
+
+
+def stage_command(
+    stage: str, *, takes: Sequence[str] = (), models: Sequence[str] = (), execution: Sequence[str] = ()
+) -> Callable[[Function], Function]:
+    """A command that runs a stage of the pipeline in the workspace and tells what it made.
+
+    Every field of the stage's settings class becomes an option. `takes` names shared options ("limit", "seed"),
+    `models` fields of config.Models, `execution` fields of config.Execution; one that the settings have too
+    (the batch size of a training) means the setting.
+
+    The function is given `run`, `settings`, `models` and `output` as far as it names them. It returns the artifact,
+    or (artifact, more fields of the JSON document, function that shows the result).
+    """
+    fields = list(STAGES[stage].model_fields)
+    running = [name for name in execution if name not in fields]
+    options = [
+        *field_parameters(Models, models, MODELS),
+        *field_parameters(STAGES[stage], fields, STAGE),
+        _WORKSPACE,
+        parameter("recipe", RecipeOption, None),
+        *(_SHARED[name] for name in takes),
+        *field_parameters(Execution, running, RUNNING),
+        *_RUNNING,
+        *_OUTPUT,
+    ]
+
+    def call(function: Function, own: dict[str, Any], said: dict[str, Any]) -> None:
+        def pick(names: Sequence[str]) -> dict[str, Any]:
+            return {name: said[name] for name in names}
+
+        with closing(_output(said)) as output:
+            workspace = Workspace.find(said["workspace"])
+            config = workspace.config()
+            own |= {
+                "settings": config.settings(stage, said["recipe"], pick(fields)),
+                "models": config.models(pick(models)),
+                "output": output,
+            }
+            code = _run_stage(function, own, workspace, config, config.execution(pick(running)), output, said)
+        if code:
+            raise typer.Exit(code)
+
+    return _exposing(options, call)
+
+
+def _run_stage(
+    function: Function,
+    own: dict[str, Any],
+    workspace: Workspace,
+    config: Config,
+    execution: Execution,
+    output: Output,
+    said: dict[str, Any],
+) -> int:
+    from synood_cli.stages.run import Planned, Run
+    from synood_cli.store.store import Store
+
+    with Store.open(workspace, write=not said["dry_run"]) as store:
+        run = Run(
+            store=store,
+            execution=execution,
+            progress=output.progress,
+            seed=config.seed(said.get("seed")),
+            force=said["force"],
+            limit=said.get("limit"),
+            dry_run=said["dry_run"],
+        )
+        try:
+            made = function(run=run, **own)
+        except Planned as planned:
+            show_plan(output, planned.plan)
+            return 0
+        return finish(output, store, *made) if isinstance(made, tuple) else finish(output, store, made)
+
+
+def workspace_command(*, write: bool) -> Callable[[Function], Function]:
+    """A command on the store, which the function is given as `store`, with `output`."""
+
+    def call(function: Function, own: dict[str, Any], said: dict[str, Any]) -> None:
+        from synood_cli.store.store import Store
+
+        with closing(_output(said)) as output, Store.open(Workspace.find(said["workspace"]), write=write) as store:
+            function(store=store, output=output, **own)
+
+    return _exposing([_WORKSPACE, *_OUTPUT], call)
+
+
+def plain_command() -> Callable[[Function], Function]:
+    """A command that needs no workspace; the function is given `output`."""
+
+    def call(function: Function, own: dict[str, Any], said: dict[str, Any]) -> None:
+        with closing(_output(said)) as output:
+            function(output=output, **own)
+
+    return _exposing(_OUTPUT, call)
+
+
+def _output(said: dict[str, Any]) -> Output:
+    return Output(json=said["json"], quiet=said["quiet"], verbose=said["verbose"], color=not said["no_color"])
+
+
+def _exposing(
+    options: Sequence[inspect.Parameter], call: Callable[[Function, dict[str, Any], dict[str, Any]], None]
+) -> Callable[[Function], Function]:
+    """Decorate a function so that typer sees its own parameters and `options`, and `call` gets what was said."""
+
+    def decorate(function: Function) -> Function:
+        # Names imported for type checkers only; the parameters that bear them are given, not said.
+        unimported = dict.fromkeys(("Run", "Store", "Artifact", "Models"), Any)
+        signature = inspect.signature(function, eval_str=True, locals=unimported)
+        own = [p.replace(kind=p.KEYWORD_ONLY) for name, p in signature.parameters.items() if name not in _GIVEN]
+
+        def given(**values: Any) -> Any:
+            return function(**{name: value for name, value in values.items() if name in signature.parameters})
+
+        @functools.wraps(function)
+        def command(**said: Any) -> None:
+            call(given, {p.name: said.pop(p.name) for p in own}, said)
+
+        exposed = inspect.Signature([*own, *options])
+        command.__signature__ = exposed  # type: ignore[attr-defined]
+        command.__annotations__ = {name: p.annotation for name, p in exposed.parameters.items()}
+        return command
+
+    return decorate

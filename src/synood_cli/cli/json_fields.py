@@ -1,0 +1,95 @@
+"""What each command's --json document holds, for docs/cli.md; a test compares it with real documents."""
+
+from __future__ import annotations
+
+_STAGE = {
+    "artifact": "name of the artifact, kind@N",
+    "stage": "the command that made it",
+    "reused": "true when it was there already",
+    "done": "items finished",
+    "failed": "items that could not be worked on; the exit code is 3 when there are any",
+    "seconds": "time worked on it, interrupted runs included",
+}
+
+PLAN = {
+    "stage": "the command",
+    "action": "make, resume or reuse",
+    "artifact": "what would be reused or gone on with; for a new one, its kind",
+    "items": "items in all",
+    "done": "items that are finished already",
+    "inputs": "artifacts to read, by role",
+    "models": "models to use, by role",
+    "settings": "settings of the stage, as they would be recorded",
+}
+"""The document of any stage's --dry-run."""
+
+JSON_FIELDS: dict[str, dict[str, str]] = {
+    "init": {"workspace": "its folder", "created": "false when it was there already"},
+    "select": _STAGE,
+    "caption": _STAGE,
+    "synthesize": _STAGE,
+    "mine-labels": _STAGE,
+    "train-proj": _STAGE,
+    "train-labels": _STAGE,
+    "eval": _STAGE
+    | {
+        "rows": "one object a method, head and dataset (an OOD set, or average): method, head, dataset, auroc, "
+        "auroc_low, auroc_high, fpr95, fpr95_low, fpr95_high, fpr95_positive (ind or ood: the convention), "
+        "fpr95_other (under the other convention), aupr_in, aupr_out, ind_accuracy, ind_images, ood_images; "
+        "shares from 0 to 1"
+    },
+    "score": _STAGE
+    | {
+        "rows": "one object an image: path, score (higher = more in-distribution), decision (ind or ood), "
+        "predicted_class, nearest_negative, nearest_similarity, error (null unless it failed)"
+    },
+    "log": {
+        "artifact": "name of the artifact; the document is a list, or with NAME one object of artifact, stage, inputs",
+        "stage": "the command that made it",
+        "status": "complete or unfinished",
+        "done": "items finished",
+        "failed": "items that could not be worked on",
+        "inputs": "artifacts it was made from, by role",
+        "created_at": "when it was begun, UTC",
+        "finished_at": "when it was finished, UTC; null if it is not",
+        "seconds": "time worked on it",
+    },
+    "show": {
+        "artifact": "name of the artifact; with --failures the document is a list of item and reason",
+        "stage": "the command that made it",
+        "status": "complete or unfinished",
+        "done": "items finished",
+        "failed": "items that could not be worked on",
+        "seconds": "time worked on it",
+        "created_at": "when it was begun, UTC",
+        "finished_at": "when it was finished, UTC; null if it is not",
+        "synood": "version that made it",
+        "seed": "seed of the run",
+        "settings": "settings of the stage",
+        "inputs": "artifacts it was made from, by role",
+        "models": "adapter, name, pretrained and revision of each model, by role",
+        "notes": "what the stage found out",
+        "files": "number of files",
+        "bytes": "their size",
+        "folder": "where they lie",
+        "identity": "hash of the question: stage, settings, inputs, models, seed",
+        "digest": "hash of the content",
+        "content": "count and first rows (sample) of each table with rows of it",
+    },
+    "verify": {
+        "artifacts": "complete artifacts that were checked",
+        "problems": "objects of where and what; the exit code is 1 when there are any",
+    },
+    "gc": {
+        "dry_run": "whether anything was removed",
+        "bytes": "size in all",
+        "removed": "objects of what (an artifact or a path), why, bytes",
+    },
+    "doctor": {
+        "versions": "of synood, Python and the libraries",
+        "devices": "objects of device, name, bytes (memory)",
+        "hub": "the model cache and whether downloads are off",
+        "workspace": "workspace (its folder or null), state, free (bytes)",
+        "models": "objects of role, name, where",
+    },
+}

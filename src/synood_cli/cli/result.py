@@ -1,0 +1,87 @@
+"""What a stage's command says at the end: the artifact, what failed, the next command; or, on a dry run, the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from synood_cli.cli.output import Output
+from synood_cli.cli.progress import duration
+
+if TYPE_CHECKING:
+    from synood_cli.store.store import Artifact, Store
+
+SOME_FAILED = 3
+"""Exit code when the stage is done but some items could not be worked on."""
+
+FAILURES_SHOWN = 5
+
+NEXT = {
+    "select": "synood caption",
+    "caption": "synood synthesize",
+    "synthesize": "synood mine-labels",
+    "mine-labels": "synood train-proj",
+    "train-proj": "synood train-labels",
+    "train-labels": "synood eval --ind DIR --ood NAME=DIR",
+    "eval": "synood score FOLDER",
+}
+
+
+def finish(
+    output: Output,
+    store: Store,
+    artifact: Artifact,
+    fields: dict[str, Any] | None = None,
+    show: Callable[[], None] | None = None,
+) -> int:
+    """Say what was made and return the exit code. `fields` are more of the JSON document; `show` prints the result.
+
+    A stage that shows a result of its own leaves stdout to it: what was made is told on stderr then.
+    """
+    output.document(
+        {
+            "artifact": artifact.name,
+            "stage": artifact.stage,
+            "reused": artifact.reused,
+            "done": artifact.items_done,
+            "failed": artifact.items_failed,
+            "seconds": round(artifact.seconds, 3),
+            **(fields or {}),
+        }
+    )
+    failed = f", {artifact.items_failed} failed" if artifact.items_failed else ""
+    how = "reused, nothing to do" if artifact.reused else f"made in {duration(artifact.seconds)}"
+    summary = f"{artifact.name}: {artifact.items_done} done{failed}, {how}"
+    if show is None:
+        output.line(summary)
+    else:
+        show()
+        output.note(summary)
+    for warning in artifact.notes.get("warnings", []):
+        output.note(f"warning: {warning}")
+    if artifact.items_failed:
+        _show_failures(output, store, artifact)
+    if artifact.stage in NEXT:
+        output.hint(NEXT[artifact.stage])
+    return SOME_FAILED if artifact.items_failed else 0
+
+
+def _show_failures(output: Output, store: Store, artifact: Artifact) -> None:
+    failures = store.failures(artifact)
+    output.problem(f"{len(failures)} failed:")
+    for item, reason in failures[:FAILURES_SHOWN]:
+        output.problem(f"  {item}: {reason}")
+    output.problem(f"all of them: synood show {artifact.name} --failures")
+
+
+def show_plan(output: Output, plan: dict[str, Any]) -> None:
+    """What a dry run found out: would the stage make, resume or reuse an artifact, and how much is left to do."""
+    output.document(plan)
+    what = {"make": "would make a new", "resume": "would go on with", "reuse": "would reuse"}[plan["action"]]
+    output.line(f"{plan['stage']} {what} {plan['artifact']}")
+    output.fields({"items": plan["items"], "done": plan["done"], **plan["inputs"], **plan["models"]})
+    output.table(["setting", "value"], [(name, _shown(value)) for name, value in sorted(plan["settings"].items())])
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value)

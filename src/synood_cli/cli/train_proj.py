@@ -1,0 +1,27 @@
+"""`synood train-proj`: the projection on CLIP's image side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from synood_cli.cli.command import stage_command
+from synood_cli.cli.options import from_option
+from synood_cli.config import TrainProjectionSettings
+
+if TYPE_CHECKING:
+    from synood_cli.stages.run import Run
+    from synood_cli.store.store import Artifact
+
+
+@stage_command("train-proj", takes=("seed",), execution=("device", "batch_size", "workers"))
+def train_proj(
+    run: Run,
+    settings: TrainProjectionSettings,
+    from_: Annotated[str | None, from_option("head")] = None,
+    synthetic: Annotated[str | None, from_option("synthetic", "--synthetic")] = None,
+) -> Artifact:
+    """Train the projection of the image features (Eqs. 11-12); makes a new head."""
+    from synood_cli.stages.train_proj import train_projection
+
+    head = run.store.resolve(from_, "head")
+    return train_projection(run, settings, head, run.store.resolve(synthetic, "synthetic"))

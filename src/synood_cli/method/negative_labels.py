@@ -1,0 +1,56 @@
+"""Negative labels: which candidates are far from all in-distribution labels, and which one each image is nearest to.
+
+Features are unit length: K candidates, C in-distribution labels, N negative labels, M images, D = CLIP width.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from synood_cli.errors import SynoodError, UsageError
+
+
+def label_similarity_percentile(candidates: Tensor, ind: Tensor, percentile: float, chunk: int) -> Tensor:
+    """The `percentile` of cos(candidate, y) over the InD labels y: the distance of NegMining (NegLabel, ICLR 2024).
+
+    candidates: (K, D), ind: (C, D) → (K,), in [-1, 1]. percentile: a share in [0, 1] (0.95 for the 95th), linear
+    between order statistics like `numpy.quantile`. At most (chunk, C) similarities and their sort exist at once.
+    Raises UsageError for a percentile outside [0, 1], SynoodError for no InD labels.
+    """
+    if not 0 <= percentile <= 1:
+        raise UsageError(f"a percentile is a share in [0, 1], not {percentile}", hint="write 0.95 for the 95th")
+    if len(ind) == 0:
+        raise SynoodError("there are no in-distribution labels to keep away from")
+    if len(candidates) == 0:
+        return candidates.new_empty(0)
+    return torch.cat([torch.quantile(part @ ind.T, percentile, dim=1) for part in torch.split(candidates, chunk)])
+
+
+def mine(percentiles: Tensor, share: float) -> Tensor:
+    """The ⌊share · K⌋ candidates least similar to the InD labels (NegMining).
+
+    percentiles: (K,) → long indices sorted by (percentile, index). `share` is taken as the decimal number that it
+    prints as. Raises UsageError for a share outside [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise UsageError(f"a share of candidates lies in [0, 1], not at {share}")
+    # In binary floating point 0.29 * 100 falls short of 29.
+    count = int(Fraction(str(float(share))) * len(percentiles))
+    return percentiles.sort(stable=True).indices[:count]
+
+
+def assign_labels(features: Tensor, negatives: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """y⁻(x_syn) = argmax over the negative labels of cos(F(x_syn), H(y)) (Eq. 11), and that cosine.
+
+    features: (M, D), negatives: (N, D) → (indices (M,) long, similarity (M,)); the lowest index of equals. At most
+    (chunk, N) similarities exist at once. Raises SynoodError for no negative labels.
+    """
+    if len(negatives) == 0:
+        raise SynoodError("there are no negative labels to assign images to")
+    if len(features) == 0:
+        return features.new_empty(0, dtype=torch.long), features.new_empty(0)
+    best = [(part @ negatives.T).max(dim=1) for part in torch.split(features, chunk)]
+    return torch.cat([b.indices for b in best]), torch.cat([b.values for b in best])

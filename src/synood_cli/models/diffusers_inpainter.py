@@ -1,0 +1,166 @@
+"""Latent-diffusion inpainting through diffusers: the repainting half of synthesis (Eqs. 4-6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionInpaintPipeline
+from torch import Tensor
+
+from synood_cli.errors import ModelError, UsageError
+from synood_cli.models.loading import DTYPES, GRADIENT_DTYPES, loading
+from synood_cli.models.protocols import Inpainter
+from synood_cli.records import ModelSpec, Precision
+
+SchedulerName = Literal["ddim", "pndm"]
+
+
+class DiffusersInpainter(Inpainter):
+    """A `StableDiffusionInpaintPipeline` (hub id or folder), every parameter frozen, run by a hand-written loop that
+    gives the pipeline's own latents without encoding prompts and masked image anew at each call.
+
+    The mask is all ones: the whole image is repainted, so mask and masked image are the same for every image.
+    `precision` is the UNet's, the text encoder's and the VAE's, but for fp16, where the VAE, which is differentiated,
+    stays in fp32. Latents and scheduler arithmetic are always float32. `resolution` (pixels, a multiple
+    of the VAE's factor) replaces the native side. Raises ModelError for a UNet without the 9 channels of inpainting.
+    """
+
+    def __init__(self, spec: ModelSpec, device: str, precision: Precision, *, resolution: int | None = None) -> None:
+        self.spec = spec
+        self.device = device
+        with loading(spec, "inpainting pipeline", "diffusers"):
+            pipe = StableDiffusionInpaintPipeline.from_pretrained(
+                spec.folder or spec.name.removeprefix("hf-hub:"),
+                revision=None if spec.folder else spec.revision,
+                dtype={"vae": GRADIENT_DTYPES[precision], "default": DTYPES[precision]},
+                use_safetensors=True,
+                safety_checker=None,
+                feature_extractor=None,
+                image_encoder=None,
+                requires_safety_checker=False,
+            ).to(device)
+        latent_channels: int = pipe.vae.config.latent_channels
+        wanted = 2 * latent_channels + 1
+        if pipe.unet.config.in_channels != wanted:
+            raise ModelError(
+                f"{spec.name!r} is no inpainting model: its UNet has {pipe.unet.config.in_channels} input channels, "
+                f"inpainting has {wanted} (latent, mask, masked image)",
+                hint="use an inpainting checkpoint, such as sd2-community/stable-diffusion-2-inpainting",
+            )
+        for module in (pipe.unet, pipe.vae, pipe.text_encoder):
+            module.eval().requires_grad_(False)
+        pipe.set_progress_bar_config(disable=True)
+        self.pipe = pipe
+        self._factor: int = pipe.vae_scale_factor
+        self._scaling: float = pipe.vae.config.scaling_factor
+        self._latent_channels = latent_channels
+        self.resolution: int = resolution or pipe.unet.config.sample_size * self._factor
+        if self.resolution % self._factor:
+            raise UsageError(f"a resolution of {self.resolution} pixels is no multiple of {self._factor}")
+        self.max_tokens: int = pipe.tokenizer.model_max_length
+        self._masked_images: dict[tuple[int, int], Tensor] = {}
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text`, begin and end tokens included, untruncated."""
+        return len(self.pipe.tokenizer(text, verbose=False).input_ids)
+
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one latent."""
+        side = self.resolution // self._factor
+        return self._latent_channels, side, side
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(conditional, unconditional) text embeddings, each (B, tokens, width)."""
+        conditional, unconditional = self.pipe.encode_prompt(list(prompts), self.device, 1, True)
+        return conditional, unconditional
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """z_in: the mode of the VAE's posterior, times the scaling factor. (B, 3, H, W) in [0, 1] → (B, c, h, w)."""
+        vae = self.pipe.vae
+        posterior = vae.encode((2 * pixels - 1).to(self.device, vae.dtype)).latent_dist
+        latents: Tensor = posterior.mode().float() * self._scaling
+        return latents
+
+    def alpha_bar(self, steps: int, strength: float, scheduler: SchedulerName) -> Tensor:
+        """ᾱ_T of Eq. 4 at the first timestep that is run; scalar float32 on the CPU."""
+        sampler, timesteps = self._schedule(steps, strength, scheduler)
+        alpha: Tensor = sampler.alphas_cumprod[timesteps[0]]
+        return alpha
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        latents: Tensor,
+        prompts: tuple[Tensor, Tensor],
+        *,
+        steps: int,
+        strength: float,
+        guidance_scale: float,
+        scheduler: SchedulerName,
+    ) -> Tensor:
+        """z_0 of Eq. 5: the reverse diffusion from z_T with the all-ones mask. (B, c, h, w) → same, float32.
+
+        `steps` and `strength` mean what they mean to the stock pipeline: the last ⌊steps·strength⌋ steps are run
+        (0.6 of 20: DDIM makes 12 UNet calls, PNDM 13). Classifier-free guidance, at `guidance_scale` > 1 only,
+        doubles the batch. Raises UsageError when no step is left to run.
+        """
+        unet = self.pipe.unet
+        conditional, unconditional = prompts
+        guided = guidance_scale > 1
+        embeddings = (torch.cat([unconditional, conditional]) if guided else conditional).to(unet.dtype)
+        context = self._masked_image(latents.shape[-2:]).expand(len(embeddings), -1, -1, -1)
+        sampler, timesteps = self._schedule(steps, strength, scheduler)
+        latents = latents.to(self.device, torch.float32)
+        # The scheduler indexes its tables, which are on the CPU, with numbers; the UNet gets tensors on its device.
+        for timestep, on_device in zip(timesteps.tolist(), timesteps.to(self.device), strict=True):
+            batch = torch.cat([latents, latents]) if guided else latents
+            noise = unet(
+                torch.cat([batch.to(unet.dtype), context], dim=1),
+                on_device,
+                encoder_hidden_states=embeddings,
+                return_dict=False,
+            )[0].float()
+            if guided:
+                without, with_prompt = noise.chunk(2)
+                noise = without + guidance_scale * (with_prompt - without)
+            latents = sampler.step(noise, timestep, latents, return_dict=False)[0]
+        return latents
+
+    def decoder_input(self, latents: Tensor) -> Tensor:
+        """z_0 / scaling factor: the tensor that the skip gradient is taken with respect to."""
+        return latents / self._scaling
+
+    def decode(self, decoder_input: Tensor) -> Tensor:
+        """x_syn of Eq. 6: (B, c, h, w) → pixels (B, 3, H, W) in [0, 1], clamped, float32. Differentiable."""
+        vae = self.pipe.vae
+        pixels: Tensor = vae.decode(decoder_input.to(self.device, vae.dtype), return_dict=False)[0]
+        return (pixels.float() / 2 + 0.5).clamp(0, 1)
+
+    def _masked_image(self, latent_size: Sequence[int]) -> Tensor:
+        """Mask (all ones) and masked image (all grey, encoded) as the UNet's last 1 + c channels, for one image."""
+        height, width = latent_size
+        if (height, width) not in self._masked_images:
+            grey = torch.full((1, 3, height * self._factor, width * self._factor), 0.5)
+            latent = self.encode_images(grey)
+            mask = torch.ones_like(latent[:, :1])
+            self._masked_images[height, width] = torch.cat([mask, latent], dim=1).to(self.pipe.unet.dtype)
+        return self._masked_images[height, width]
+
+    def _schedule(self, steps: int, strength: float, scheduler: SchedulerName) -> tuple[Any, Tensor]:
+        """A fresh scheduler, made from the checkpoint's settings, and the timesteps that it is to run."""
+        config = self.pipe.scheduler.config
+        if scheduler == "ddim":
+            # Where the checkpoint says nothing, DDIM would clip the predicted sample: right for pixels, not latents.
+            sampler = DDIMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))
+        else:
+            # Latent diffusion runs PNDM without its Runge-Kutta steps; the stock pipeline insists on it too.
+            sampler = PNDMScheduler.from_config(config, skip_prk_steps=True)
+        sampler.set_timesteps(steps)
+        run = min(int(steps * strength), steps)
+        if run < 1:
+            raise UsageError(f"{strength:g} of {steps} steps leaves none to run", hint="raise --steps or --strength")
+        return sampler, sampler.timesteps[(steps - run) * sampler.order :]

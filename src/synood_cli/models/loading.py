@@ -1,0 +1,117 @@
+"""What loading a model has in common, whichever library does it: where it lies, quiet, and errors a user can act on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from synood_cli.errors import ModelError, SynoodError, UsageError
+from synood_cli.records import ModelSpec, Precision
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+GRADIENT_DTYPES: dict[Precision, torch.dtype] = {**DTYPES, "fp16": torch.float32}
+"""For what is differentiated: gradients underflow in fp16."""
+
+
+def choose_device(wanted: str) -> str:
+    """The device that `wanted` means: "auto" is the first of cuda, mps and cpu that is there.
+
+    Raises UsageError for an unknown device, or one that this machine lacks.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if wanted == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise UsageError(f"there is no device {wanted!r}", hint="use auto, cpu, cuda, cuda:N or mps") from error
+    present = {"cpu": True, "cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps}
+    if not present.get(device.type, False):
+        raise UsageError(f"device {wanted!r} is not available here", hint="use --device auto, or see `synood doctor`")
+    return wanted
+
+
+def folder_kind(folder: Path) -> str | None:
+    """The library whose format `folder` is in (open_clip, diffusers, timm or transformers), or None."""
+    if (folder / "open_clip_config.json").is_file():
+        return "open_clip"
+    if (folder / "model_index.json").is_file():
+        return "diffusers"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(config, dict):
+        return None
+    return "transformers" if "model_type" in config else "timm" if "architecture" in config else None
+
+
+def hub_id(spec: ModelSpec) -> str | None:
+    """`org/repository` when the name is a hub id (`hf-hub:` in front or not), None for a folder or a built-in name."""
+    if spec.folder is not None or spec.name.startswith("local-dir:"):
+        return None
+    name = spec.name.removeprefix("hf-hub:")
+    is_path = name.startswith(("/", ".", "~"))
+    return name if not is_path and name.count("/") == 1 else None
+
+
+@contextmanager
+def loading(spec: ModelSpec, role: str, library: str) -> Iterator[None]:
+    """Within: `library` may load `spec` as a `role` ("CLIP encoder", …), without chatter.
+
+    Raises ModelError, with the library's own error as its cause, when the folder does not exist, is in another
+    library's format or incomplete, or when the hub does not give the model.
+    """
+    _check_folder(spec, role, library)
+    root = logging.getLogger()
+    # open_clip logs with `logging.info` & co., which would otherwise give the root logger a handler for good.
+    silence = logging.NullHandler()
+    root.addHandler(silence)
+    _quieten()
+    try:
+        yield
+    except SynoodError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        raise ModelError(
+            f"cannot load {spec.name!r} as {role}: {reason}", hint=_what_next(spec, role, library)
+        ) from error
+    finally:
+        root.removeHandler(silence)
+
+
+def _check_folder(spec: ModelSpec, role: str, library: str) -> None:
+    folder = spec.folder
+    if folder is None:
+        path = Path(spec.name.removeprefix("local-dir:")).expanduser()
+        if spec.name.startswith(("local-dir:", "/", ".", "~")) or path.exists():
+            what = "is a file, not a folder" if path.exists() else "does not exist"
+            raise ModelError(f"cannot load a {role}: {path} {what}", hint="give a model's folder or its hub id")
+    elif (kind := folder_kind(folder)) != library:
+        found = f"a folder in {kind}'s format" if kind else f"no folder in {library}'s format"
+        raise ModelError(f"cannot load a {role}: {folder} is {found}", hint=f"a {role} is loaded by {library}")
+
+
+def _what_next(spec: ModelSpec, role: str, library: str) -> str:
+    if spec.folder is not None:
+        return f"check that the folder is complete, and in the format in which {library} saves a {role}"
+    hub = hub_id(spec)
+    fetch = f"`hf download {hub}`" if hub else "a download"
+    return f"check the name and the network (is HF_HUB_OFFLINE set?); {fetch} elsewhere gives a folder that works too"
+
+
+def _quieten() -> None:
+    for library in ("transformers", "diffusers"):
+        chatter = sys.modules.get(f"{library}.utils.logging")
+        if chatter is not None:
+            chatter.set_verbosity_error()
+            chatter.disable_progress_bar()
+    logging.getLogger("timm").setLevel(logging.ERROR)

@@ -1,0 +1,80 @@
+"""Which version of a model is meant, found out without loading it (nor torch): part of an artifact's identity."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from synood_cli.records import ModelSpec
+
+HUB_TIMEOUT = 5.0
+"""Seconds to wait for the hub's answer before doing without it."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def resolve_revision(spec: ModelSpec, file_digest: Callable[[Path], str]) -> ModelSpec:
+    """`spec` with the revision that fixes its weights, as far as it can be known without the network failing the run:
+
+    - a folder: the digest of its files' paths and contents (`file_digest` gives a file's);
+    - a hub id: the commit that its branch means: in the local cache, else on the hub; a commit stays;
+    - a built-in timm name: the commit of the repository that timm loads it from, else its weight tag;
+    - a built-in open_clip name: its weight tag, or the digest of its checkpoint file.
+
+    What cannot be found out stays as given, and so does what has no weights of its own (a server, clip-tags).
+    """
+    if spec.adapter in ("openai-server", "clip-tags"):
+        return spec
+    if spec.folder is not None:
+        return spec.model_copy(update={"revision": folder_digest(spec.folder, file_digest)})
+    if spec.name.startswith(("local-dir:", "/", ".", "~")):
+        return spec
+    if spec.adapter == "open_clip" and "/" not in spec.name:
+        weights = Path(spec.pretrained or "")
+        found = file_digest(weights) if weights.is_file() else spec.pretrained
+    elif spec.adapter == "timm" and "/" not in spec.name:
+        tag = spec.name.partition(".")[2]
+        found = (hub_commit(f"timm/{spec.name}", spec.revision) or tag) if tag else None
+    else:
+        found = hub_commit(spec.name.removeprefix("hf-hub:"), spec.revision)
+    return spec.model_copy(update={"revision": found or spec.revision})
+
+
+def folder_digest(folder: Path, file_digest: Callable[[Path], str]) -> str:
+    """SHA-256, in hex, over the sorted (path, content digest) of a folder's files, hidden files and READMEs aside."""
+    digest = hashlib.sha256()
+    relative = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    for name in relative:
+        parts = name.split("/")
+        if any(part.startswith(".") for part in parts) or parts[-1].upper().startswith("README"):
+            continue
+        digest.update(os.fsencode(name) + b"\0" + file_digest(folder / name).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def hub_commit(repository: str, revision: str | None) -> str | None:
+    """The commit that a branch of a hub repository means, or None when neither the local cache nor the hub says.
+
+    The cache comes first: what is on this machine is what a run would use, and the answer needs no network.
+    """
+    from huggingface_hub import constants, model_info
+    from huggingface_hub.file_download import repo_folder_name
+
+    branch = revision or constants.DEFAULT_REVISION
+    if _COMMIT.fullmatch(branch):
+        return branch
+    try:
+        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
+        return (folder / "refs" / branch).read_text(encoding="utf-8").strip()
+    except ValueError:  # no name that a hub repository can have
+        return None
+    except OSError:
+        if constants.HF_HUB_OFFLINE:
+            return None
+    try:
+        return model_info(repository, revision=branch, timeout=HUB_TIMEOUT).sha
+    except Exception:  # the network fails in many ways, and none of them may stop a run that works without it
+        return None

@@ -1,0 +1,76 @@
+"""Image classifiers through timm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from synood_cli.errors import ModelError
+from synood_cli.models.loading import GRADIENT_DTYPES, hub_id, loading
+from synood_cli.models.protocols import Classifier
+from synood_cli.records import ModelSpec, Precision
+
+
+class TimmClassifier(Classifier):
+    """g: a pretrained classifier that timm loads, frozen and in evaluation mode.
+
+    `spec.name` is a built-in name with its weight tag (`resnet50.tv2_in1k`), a hub id (`org/repository`, `hf-hub:` in
+    front or not) or a folder in timm's own format. Raises ModelError when there are no weights to load, or when the
+    checkpoint's label names are not as many as its logits. `precision` fp16 means fp32 here: g is differentiated.
+    """
+
+    def __init__(self, spec: ModelSpec, device: str, precision: Precision) -> None:
+        self.spec = spec
+        self.device = device
+        self.dtype = GRADIENT_DTYPES[precision]
+        with loading(spec, "classifier", "timm"):
+            name, overlay = _source(spec)
+            model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+        self._model = model.eval().requires_grad_(False).to(device, self.dtype)
+        self.num_classes: int = model.num_classes
+        labels = model.pretrained_cfg.get("label_names")
+        self.class_names: list[str] | None = [str(label) for label in labels] if labels else None
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ModelError(
+                f"{spec.name!r} has {self.num_classes} logits but {len(self.class_names)} label names",
+                hint="correct label_names in its config.json",
+            )
+        # The size of evaluation: some checkpoints (torchvision's V2 weights) were trained at a smaller one.
+        data = resolve_model_data_config(model, use_test_size=True)
+        self._size: tuple[int, int] = data["input_size"][1:]
+        self._interpolation = "bicubic" if data["interpolation"] == "bicubic" else "bilinear"
+        self._mean = torch.tensor(data["mean"], device=device).view(3, 1, 1)
+        self._std = torch.tensor(data["std"], device=device).view(3, 1, 1)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """g(x): (B, 3, H, W) in [0, 1], any H and W → (B, C), float32. Differentiable.
+
+        The whole image is resized, with antialiasing, to the checkpoint's evaluation size, without a crop: what is
+        cropped away would get no gradient. Then it is normalised as the checkpoint says.
+        """
+        pixels = pixels.to(self.device, torch.float32)
+        resized = interpolate(pixels, self._size, mode=self._interpolation, align_corners=False, antialias=True)
+        logits: Tensor = self._model(((resized - self._mean) / self._std).to(self.dtype))
+        return logits.float()
+
+
+def _source(spec: ModelSpec) -> tuple[str, dict[str, Any] | None]:
+    """timm's name for `spec`, and what to change in a built-in name's settings so that its revision is kept."""
+    if spec.folder is not None:
+        return f"local-dir:{spec.folder}", None
+    repository = hub_id(spec)
+    if repository is not None:
+        return f"hf-hub:{repository}" + (f"@{spec.revision}" if spec.revision else ""), None
+    if not timm.is_model(spec.name):
+        near = timm.list_models(f"{spec.name.split('.')[0]}*", pretrained=True)[:3]
+        hint = f"did you mean {', '.join(near)}?" if near else "give a timm name, a hub id org/repository or a folder"
+        raise ModelError(f"timm has no model named {spec.name!r}", hint=hint)
+    tag = spec.name.partition(".")[2]
+    if spec.revision in (None, tag):
+        return spec.name, None
+    return spec.name, {"hf_hub_id": f"timm/{spec.name}@{spec.revision}"}

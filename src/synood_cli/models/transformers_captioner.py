@@ -1,0 +1,102 @@
+"""Image-text-to-text models (LLaVA and the like) through transformers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from synood_cli.errors import ItemError, ModelError
+from synood_cli.models.loading import DTYPES, loading
+from synood_cli.models.protocols import Captioner
+from synood_cli.records import Description, ModelSpec, Precision
+
+
+class TransformersCaptioner(Captioner):
+    """φ of Eq. 3: a model that `AutoModelForImageTextToText` loads (hub id or folder), decoding greedily.
+
+    `instruction` is p_in, with `{class_name}` where the main object's name goes. It is put through the processor's
+    chat template; a processor without one gets LLaVA-1.5's `USER: <image>… ASSISTANT:`. Raises ModelError when the
+    checkpoint lacks weights that the model needs.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, device: str, precision: Precision, *, instruction: str, max_new_tokens: int
+    ) -> None:
+        self.spec = spec
+        self.device = device
+        self.dtype = DTYPES[precision]
+        self.instruction = instruction
+        self.max_new_tokens = max_new_tokens
+        source = spec.folder or spec.name.removeprefix("hf-hub:")
+        revision = None if spec.folder else spec.revision
+        with loading(spec, "captioner", "transformers"):
+            self._processor = AutoProcessor.from_pretrained(source, revision=revision)
+            model, report = AutoModelForImageTextToText.from_pretrained(
+                source, revision=revision, dtype=self.dtype, output_loading_info=True
+            )
+            if report["missing_keys"]:
+                raise ModelError(
+                    f"{spec.name!r} lacks {len(report['missing_keys'])} of the model's weights, first "
+                    f"{min(report['missing_keys'])}",
+                    hint="fetch the checkpoint again, completely",
+                )
+        self._model = model.eval().requires_grad_(False).to(device)
+        tokenizer = self._processor.tokenizer
+        # Generation goes on at the right end, so prompts of a batch must end together.
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+
+    def describe(self, images: Sequence[Image.Image], class_names: Sequence[str]) -> list[Description | Exception]:
+        """One answer per image, in order: the new text only, without prompt and special tokens.
+
+        An image that the processor refuses, or that is answered with nothing, yields an ItemError instead.
+        """
+        started = time.perf_counter()
+        instructions = [self.instruction.format(class_name=class_name) for class_name in class_names]
+        try:
+            inputs = self._inputs(images, instructions)
+        except (ValueError, ArithmeticError) as error:  # what processors raise at sizes that they cannot handle
+            if len(images) > 1:  # find the one that is to blame
+                pairs = zip(images, class_names, strict=True)
+                return [answer for image, name in pairs for answer in self.describe([image], [name])]
+            return [ItemError(f"{self.spec.name} cannot read the image: {error}")]
+        answers = self._answers(inputs)
+        seconds = (time.perf_counter() - started) / len(images)
+        nothing = ItemError(f"{self.spec.name} answered nothing")
+        return [Description(answer, seconds=seconds) if answer else nothing for answer in answers]
+
+    def _inputs(self, images: Sequence[Image.Image], instructions: Sequence[str]) -> Any:
+        if not self._processor.chat_template:
+            prompts = [f"USER: <image>\n{instruction} ASSISTANT:" for instruction in instructions]
+            inputs = self._processor(images=list(images), text=prompts, padding=True, return_tensors="pt")
+        else:
+            conversations = [
+                [
+                    {
+                        "role": "user",
+                        "content": [{"type": "image", "image": image}, {"type": "text", "text": instruction}],
+                    }
+                ]
+                for image, instruction in zip(images, instructions, strict=True)
+            ]
+            inputs = self._processor.apply_chat_template(
+                conversations,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs={"padding": True},
+            )
+        return inputs.to(self.device, self.dtype)
+
+    @torch.no_grad()
+    def _answers(self, inputs: Any) -> list[str]:
+        tokens = self._model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1)
+        new = tokens[:, inputs["input_ids"].shape[1] :]
+        return [text.strip() for text in self._processor.batch_decode(new, skip_special_tokens=True)]

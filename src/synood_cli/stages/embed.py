@@ -1,0 +1,232 @@
+"""Embed: a set of images or texts goes through CLIP once; every later stage reads the features from the store.
+
+A `features` artifact holds shards of up to SHARD_ROWS rows (`shard-00000.safetensors`, key "features"), float32:
+F(x) *before* normalisation for images, H(y) at unit length for texts. Row r of all shards in order is position r of
+table `embedded`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+
+from synood_cli.data.images import read_image
+from synood_cli.errors import ItemError, StoreError, SynoodError
+from synood_cli.records import ImageFile, ModelSpec, Precision
+from synood_cli.stages.run import Run, batches
+from synood_cli.stages.selected import SelectedImage
+from synood_cli.store.draft import Draft
+from synood_cli.store.files import sha256_bytes
+from synood_cli.store.heads import Clip
+from synood_cli.store.store import Artifact, Store, canonical_json, stored_name
+
+T = TypeVar("T")
+Features = NDArray[np.float32]
+
+SHARD_ROWS = 1024
+"""Items of a shard, which is what an interruption loses at most: a minute of a CPU. At width 512 it is 2 MB."""
+
+BATCHES_PER_JOB = 8
+"""Batches of images that go to a worker at once, so that it can decode the next while the model runs."""
+
+TEXTS_PER_JOB = 256
+"""Texts that go to a worker at once."""
+
+
+class Item(NamedTuple):
+    """One image to embed: where it lies, what it is called in the store, and its class folder ('' if none)."""
+
+    path: Path
+    name: str
+    class_name: str
+
+
+class Embedded(NamedTuple):
+    """What became of a job: features of what could be read, (reason or None) of each item, and facts of the CLIP."""
+
+    features: Features
+    problems: list[str | None]
+    clip: dict[str, Any]
+
+
+class Rows(NamedTuple):
+    """Rows of a features artifact, by position: how features travel to a worker."""
+
+    folder: Path
+    positions: list[int]
+
+    def load(self) -> Features:
+        """(len(positions), D) float32."""
+        return load_features(self.folder)[self.positions]
+
+
+def embed_images(
+    run: Run, spec: ModelSpec, images: Sequence[Item], *, digest: str, precision: Precision, what: str
+) -> Artifact:
+    """F(x) of each image, before normalisation. `digest` says which set of images it is; `what` names it to the user.
+
+    An image that cannot be read is a failure of the artifact and has no row. Raises SynoodError when none can be.
+    """
+    work = _Work(
+        "images",
+        [image.path for image in images],
+        [image.name for image in images],
+        [image.class_name for image in images],
+        run.execution.batch_size * BATCHES_PER_JOB,
+    )
+    features = _embed(run, spec, work, digest, precision, f"embed {what}")
+    if not features.items_done:
+        name, reason = run.store.failures(features)[0]
+        raise SynoodError(f"none of the {len(images)} images ({what}) can be read; {name}: {reason}")
+    return features
+
+
+def embed_texts(run: Run, spec: ModelSpec, texts: Sequence[str], *, precision: Precision, what: str) -> Artifact:
+    """H(y) of each text, at unit length."""
+    digest = sha256_bytes(canonical_json(list(texts)).encode())
+    work = _Work("texts", texts, texts, [""] * len(texts), TEXTS_PER_JOB)
+    return _embed(run, spec, work, digest, precision, f"embed {what}")
+
+
+def folder_items(images: Iterable[ImageFile]) -> list[Item]:
+    """The images of a scanned folder, as items."""
+    return [Item(image.path, image.name, image.class_name) for image in images]
+
+
+def selected_items(images: Iterable[SelectedImage]) -> list[Item]:
+    """The images of a selection, as items."""
+    return [Item(image.path, image.name, image.class_name) for image in images]
+
+
+def spread(items: Sequence[T], limit: int | None) -> Sequence[T]:
+    """`limit` of the items at equal distances, so that a sorted list is covered from end to end; None = all."""
+    if limit is None or limit >= len(items):
+        return items
+    return [items[place * len(items) // limit] for place in range(limit)]
+
+
+def load_features(folder: Path) -> Features:
+    """All shards of a features artifact as one (rows, D) array. Raises StoreError when there is none."""
+    shards = sorted(folder.glob("shard-*.safetensors"))
+    if not shards:
+        raise StoreError(f"there are no features in {folder}", hint="`synood verify` finds what else is missing")
+    return np.concatenate([load_file(shard)["features"] for shard in shards])
+
+
+def positions(store: Store, features: Artifact) -> dict[str, int]:
+    """The position of each embedded item, by name."""
+    return {row["item"]: row["position"] for row in store.rows(features, "embedded")}
+
+
+def clip_facts(spec: ModelSpec, features: Artifact) -> Clip:
+    """The CLIP that made `features`, without loading it."""
+    return Clip(model=spec, **features.notes["clip"])
+
+
+def surface_failures(draft: Draft, features: Iterable[Artifact], of: str = "") -> None:
+    """Record in `draft` the images that `features` lack, each once: its result was made without them. `of` is the
+    data set that they belong to, where there are several.
+    """
+    found = dict.fromkeys(failure for made in features for failure in draft.store.failures(made))
+    for item, reason in found:
+        draft.fail(f"{of}/{item}" if of else item, reason)
+
+
+class _Work(NamedTuple):
+    """What is to be embedded: paths or texts, their names in the store, their classes; how many go into one job."""
+
+    kind: Literal["images", "texts"]
+    inputs: Sequence[Path] | Sequence[str]
+    names: Sequence[str]
+    classes: Sequence[str]
+    job_size: int
+
+
+def _embed(run: Run, spec: ModelSpec, work: _Work, digest: str, precision: Precision, what: str) -> Artifact:
+    # The features of a set do not depend on who asks for them: neither the caller's --limit (which is in the digest)
+    # nor its --force (the same model gives the same features) makes another set.
+    draft = replace(run, limit=None, force=False, dry_run=False).begin(
+        "features",
+        f"embed-{work.kind}",
+        items=len(work.names),
+        settings={"precision": precision},
+        inputs={},
+        models={"clip": spec},
+        digests={work.kind: digest},
+        seeded=False,
+    )
+    if draft.artifact.reused:
+        return draft.artifact
+    shards = list(batches(range(len(work.names)), SHARD_ROWS))
+    finished, row = _finished(draft, work, shards)
+    run.progress.start(what, len(work.names), sum(len(shard) for shard in shards[:finished]))
+    parts = [list(batches(shard, work.job_size)) for shard in shards[finished:]]
+    jobs = (work.inputs[part[0] : part[-1] + 1] for part in chain.from_iterable(parts))
+    options = {"spec": spec, "execution": run.execution, "precision": precision}
+    results = run.runner.map("embed", options, jobs, method=work.kind)
+    for number, shard_parts in enumerate(parts, start=finished):
+        row += _store_shard(run, draft, work, number, row, zip(shard_parts, results, strict=False))
+    return draft.complete()
+
+
+def _store_shard(
+    run: Run, draft: Draft, work: _Work, number: int, first_row: int, results: Iterator[tuple[Sequence[int], Embedded]]
+) -> int:
+    """Collect one shard's results and commit them; returns the number of its rows."""
+    features: list[Features] = []
+    rows: list[dict[str, Any]] = []
+    problems: list[tuple[str, str]] = []
+    clip: dict[str, Any] = {}
+    for part, result in results:
+        clip = result.clip
+        features.append(result.features)
+        for index, problem in zip(part, result.problems, strict=True):
+            if problem is None:
+                position = first_row + len(rows)
+                rows.append({"position": position, "item": work.names[index], "class_name": work.classes[index]})
+            else:
+                problems.append((work.names[index], problem))
+        run.progress.advance(len(part))
+    path = f"shard-{number:05d}.safetensors"
+    draft.write_file(path, save({"features": np.concatenate(features)}))
+    for name, problem in problems:
+        draft.fail(name, problem)
+    draft.note({"clip": clip})
+    known = draft.keys("embedded", "position")
+    draft.commit({"embedded": rows}, [path], done=sum(row["position"] not in known for row in rows))
+    return len(rows)
+
+
+def _finished(draft: Draft, work: _Work, shards: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """How many leading shards an interrupted run has left finished, and their rows. Their failures, which the store
+    forgets on resuming, are recorded again; a shard that lacks an image which can be read by now is done again.
+    """
+    files, embedded = draft.keys("files", "path"), draft.keys("embedded", "item")
+    number = rows = 0
+    for shard in shards:
+        if f"shard-{number:05d}.safetensors" not in files:
+            break
+        missing = [index for index in shard if stored_name(work.names[index]) not in embedded]
+        problems = [(work.names[index], _reading_problem(Path(work.inputs[index]))) for index in missing]
+        if any(problem is None for _, problem in problems):
+            break
+        for name, problem in problems:
+            draft.fail(name, problem or "")
+        rows += len(shard) - len(missing)
+        number += 1
+    return number, rows
+
+
+def _reading_problem(path: Path) -> str | None:
+    try:
+        read_image(path)
+    except ItemError as error:
+        return error.message
+    return None

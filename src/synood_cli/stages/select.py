@@ -1,0 +1,145 @@
+"""Select (Sec. 3.4): the most complex images of each in-distribution class."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from synood_cli.config import SelectSettings
+from synood_cli.data.folders import folder_fingerprint, scan_classes
+from synood_cli.data.images import ImageHeader, complexity_bytes, image_header, read_image
+from synood_cli.errors import ItemError
+from synood_cli.method.complexity import complexity, top_complex
+from synood_cli.records import ImageFile, printable
+from synood_cli.stages.run import Run
+from synood_cli.store.draft import Draft
+from synood_cli.store.files import sha256_file
+from synood_cli.store.store import Artifact
+
+
+class Measured(NamedTuple):
+    """The complexity of one image, and what it was computed from."""
+
+    image: ImageFile
+    header: ImageHeader
+    bytes: int
+    how: str
+
+    @property
+    def complexity(self) -> float:
+        return complexity(self.bytes, self.header.width, self.header.height)
+
+
+def select(run: Run, settings: SelectSettings, photos: Path) -> Artifact:
+    """Rank the images of each class folder of `photos` by bytes per pixel and keep the top `per_class`.
+
+    An image that cannot be decoded is a failure and the next complex one takes its place. A class with fewer images
+    than asked is kept as it is and noted. A finished class is stored before the next begins.
+    """
+    scan = scan_classes(photos)
+    root = os.fsencode(photos.resolve())
+    digests = {"photos": folder_fingerprint(scan.images), "root": hashlib.sha256(root).hexdigest()}
+    draft = run.begin(
+        "selection",
+        "select",
+        items=len(scan.images),
+        settings=settings.model_dump(),
+        inputs={},
+        digests=digests,
+        seeded=False,
+    )
+    if draft.artifact.reused:
+        return draft.artifact
+    for name, reason in scan.problems:
+        draft.fail(name, reason)
+    classes: dict[str, list[ImageFile]] = defaultdict(list)
+    for image in scan.images:
+        classes[image.class_name].append(image)
+    finished = draft.keys("selected_images", "class_name")
+    run.progress.start("select", len(scan.images), sum(len(classes[name]) for name in finished & set(classes)))
+    with ThreadPoolExecutor(run.execution.workers) as pool:
+        for class_name, images in classes.items():
+            if class_name not in finished:
+                measured = pool.map(_measure, images)
+                _store_class(run, draft, settings.per_class, zip(images, measured, strict=True))
+    return _finish(run, draft, settings, classes)
+
+
+def _measure(image: ImageFile) -> Measured | ItemError:
+    try:
+        header = image_header(image.path)
+        size, how = complexity_bytes(image.path, header)
+    except ItemError as error:
+        return error
+    return Measured(image, header, size, how)
+
+
+def _store_class(
+    run: Run, draft: Draft, per_class: int, measured: Iterable[tuple[ImageFile, Measured | ItemError]]
+) -> None:
+    found: dict[str, Measured] = {}
+    for image, result in measured:
+        run.progress.advance()
+        if isinstance(result, ItemError):
+            draft.fail(image.name, result.message)
+        else:
+            found[image.name] = result
+    ranked = top_complex([(name, result.complexity) for name, result in found.items()], len(found))
+    chosen: list[Measured] = []
+    for name, _ in ranked:
+        if len(chosen) == per_class:
+            break
+        try:
+            read_image(found[name].image.path)  # a header may be whole where the pixels are cut off
+        except ItemError as error:
+            draft.fail(name, error.message)
+        else:
+            chosen.append(found[name])
+    ids = run.store.add_images([_image_row(result) for result in chosen])
+    rows = [
+        {
+            "image_id": image_id,
+            "class_name": result.image.class_name,
+            "rank": rank,
+            "complexity": result.complexity,
+            "complexity_bytes": result.bytes,
+            "measured": result.how,
+        }
+        for rank, (image_id, result) in enumerate(zip(ids, chosen, strict=True), start=1)
+    ]
+    draft.commit({"selected_images": rows}, done=len(rows))
+
+
+def _image_row(measured: Measured) -> dict[str, object]:
+    image, header = measured.image, measured.header
+    return {
+        "sha256": sha256_file(image.path),
+        "root": str(image.root),
+        "name": image.name,
+        "class_name": image.class_name,
+        "width": header.width,
+        "height": header.height,
+        "bytes": header.bytes,
+        "format": header.format,
+    }
+
+
+def _finish(run: Run, draft: Draft, settings: SelectSettings, classes: dict[str, list[ImageFile]]) -> Artifact:
+    query = "select class_name, count(*) from selected_images where artifact_id = ? group by class_name"
+    counts = {os.fsdecode(name): count for name, count in run.store.db.execute(query, [draft.artifact.id]).fetchall()}
+    empty = [name for name in classes if not counts.get(name)]
+    short = {name: count for name, count in counts.items() if count < settings.per_class}
+    warnings = [f"class {printable(name)} has no usable image and is left out" for name in empty]
+    if short:
+        smallest = min(short, key=lambda name: short[name])
+        warnings.append(
+            f"{len(short)} of {len(classes)} classes have fewer than {settings.per_class} images; "
+            f"the smallest is {printable(smallest)} with {short[smallest]}"
+        )
+    draft.note({"classes": len(counts), "warnings": warnings})
+    return draft.complete()

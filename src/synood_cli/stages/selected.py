@@ -1,0 +1,41 @@
+"""The images of a selection, as the later stages take them up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from synood_cli.store.store import Artifact, Store
+
+
+class SelectedImage(NamedTuple):
+    """One photograph of a selection. `rank` 1 is the most complex of its class."""
+
+    image_id: int
+    sha256: str
+    path: Path
+    name: str
+    class_name: str
+    rank: int
+
+
+def selected_images(store: Store, selection: Artifact, limit: int | None = None) -> list[SelectedImage]:
+    """The selected photographs by rank, then class: any first part of them covers the classes evenly.
+
+    `limit` keeps the first so many.
+    """
+    chosen = []
+    for row in store.rows(selection, "selected_images"):
+        image = store.image(row["image_id"])
+        chosen.append(
+            SelectedImage(
+                row["image_id"], image["sha256"], image["path"], image["name"], row["class_name"], row["rank"]
+            )
+        )
+    chosen.sort(key=lambda image: (image.rank, image.class_name, image.name))
+    return chosen[:limit]
+
+
+def class_folders(store: Store, selection: Artifact) -> list[str]:
+    """Names of the class folders of a selection, sorted: the order of the InD labels and of g's logits."""
+    return sorted({row["class_name"] for row in store.rows(selection, "selected_images")})

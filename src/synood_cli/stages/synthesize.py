@@ -1,0 +1,178 @@
+"""Synthesize (Eqs. 4-10): redraw each image towards its surroundings, steered to the boundary of the classifier."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from synood_cli.config import Models, SynthesizeSettings
+from synood_cli.data.encoding import Encoding
+from synood_cli.data.folders import class_text
+from synood_cli.errors import ItemError, SynoodError
+from synood_cli.method.seeds import image_seed
+from synood_cli.models.revisions import resolve_revision
+from synood_cli.stages.run import Run, batches
+from synood_cli.stages.selected import SelectedImage, class_folders, selected_images
+from synood_cli.store.draft import Draft
+from synood_cli.store.store import Artifact
+
+
+class SynthesisJob(NamedTuple):
+    """One image to redraw. `elements` and `template` allow a shorter prompt where the text encoder reads less."""
+
+    image_id: int
+    path: Path
+    prompt: str
+    elements: tuple[str, ...]
+    template: str
+    seed: int
+    boundary: float
+
+
+class Iteration(NamedTuple):
+    """One forward pass of Eqs. 4-7; `gradient_norm` is None where no gradient was taken."""
+
+    iteration: int
+    score: float
+    loss: float
+    gradient_norm: float | None
+    top1: int
+    top1_name: str | None
+    top1_probability: float
+    kept: bool
+
+
+class Synthesized(NamedTuple):
+    """One finished image: its file's bytes, and how it came about."""
+
+    content: bytes
+    encoding: Encoding
+    width: int
+    height: int
+    prompt: str
+    trajectory: list[Iteration]
+    seconds: float
+
+
+def synthesize(run: Run, settings: SynthesizeSettings, models: Models, captions: Artifact) -> Artifact:
+    """Redraw every captioned image. Each image has its own seed and is stored when it is finished, so a killed run
+    goes on where it stopped and gives what an undisturbed one gives.
+    """
+    selection = run.store.inputs(captions)["selection"]
+    prompts = {row["image_id"]: row for row in run.store.rows(captions, "prompts")}
+    selected = selected_images(run.store, selection)
+    images = [image for image in selected if image.image_id in prompts][: run.limit]
+    specs = {
+        role: resolve_revision(spec, run.store.file_digest)
+        for role, spec in (("inpainter", models.inpainter_spec()), ("classifier", models.classifier_spec()))
+    }
+    draft = run.begin(
+        "synthetic",
+        "synthesize",
+        items=len(images),
+        settings=settings.model_dump(),
+        inputs={"captions": captions},
+        models=specs,
+    )
+    if draft.artifact.reused:
+        return draft.artifact
+    if not images:
+        raise SynoodError(f"{captions.name} has no prompts", hint=f"synood show {captions.name} --failures")
+    options: dict[str, Any] = {
+        "settings": settings,
+        "execution": run.execution,
+        "inpainter": specs["inpainter"],
+        "classifier": specs["classifier"],
+        "classes": [class_text(name) for name in class_folders(run.store, selection)],
+    }
+    boundary = _boundary(run, draft, settings, selected, options)
+    finished = draft.keys("synthetic_images")
+    todo = [image for image in images if image.image_id not in finished]
+    run.progress.start("synthesize", len(images), len(images) - len(todo))
+    template = captions.settings["template"]
+    jobs = (
+        [_job(image, prompts[image.image_id], template, run.seed, boundary) for image in batch]
+        for batch in batches(todo, run.execution.batch_size)
+    )
+    results = run.runner.map("synthesize", options, jobs)
+    for batch, made in zip(batches(todo, run.execution.batch_size), results, strict=True):
+        for image, result in zip(batch, made, strict=True):
+            _store(run, draft, image, result, boundary)
+    return draft.complete()
+
+
+def _boundary(
+    run: Run, draft: Draft, settings: SynthesizeSettings, selected: Sequence[SelectedImage], options: dict[str, Any]
+) -> float:
+    """m_out of Eq. 7: the given number, or the score that `boundary_tpr` of the selected images reach under g."""
+    if settings.boundary != "auto":
+        draft.note({"boundary": settings.boundary})
+        return settings.boundary
+    if "boundary" in draft.artifact.notes:
+        return float(draft.artifact.notes["boundary"])
+    run.progress.start("boundary", len(selected))
+    scores: list[float] = []
+    jobs = ([image.path for image in batch] for batch in batches(selected, run.execution.batch_size))
+    for batch_scores in run.runner.map("synthesize", options, jobs, method="score_photographs"):
+        scores.extend(score for score in batch_scores if score is not None)
+        run.progress.advance(len(batch_scores))
+    if not scores:
+        raise SynoodError(
+            "none of the selected images can be read any more", hint="are they where `synood select` found them?"
+        )
+    import torch
+
+    from synood_cli.method.boundary import threshold_at_tpr
+
+    boundary = threshold_at_tpr(torch.tensor(scores), settings.boundary_tpr)
+    draft.note({"boundary": boundary, "boundary_images": len(scores), "boundary_tpr": settings.boundary_tpr})
+    return boundary
+
+
+def _job(image: SelectedImage, prompt: dict[str, Any], template: str, run_seed: int, boundary: float) -> SynthesisJob:
+    seed = image_seed(run_seed, image.sha256)
+    elements = tuple(json.loads(prompt["elements"]))
+    return SynthesisJob(image.image_id, image.path, prompt["prompt"], elements, template, seed, boundary)
+
+
+def _store(run: Run, draft: Draft, image: SelectedImage, result: Synthesized | ItemError, boundary: float) -> None:
+    run.progress.advance()
+    if isinstance(result, ItemError):
+        draft.fail(image.name, result.message)
+        return
+    path = f"images/{_folder_name(image.class_name)}/{_file_name(image)}{result.encoding.extension}"
+    digest = draft.write_file(path, result.content)
+    kept = next(step for step in result.trajectory if step.kept)
+    row = {
+        "image_id": image.image_id,
+        "path": path,
+        "sha256": digest,
+        "bytes": len(result.content),
+        "width": result.width,
+        "height": result.height,
+        "format": result.encoding.format,
+        "quality": result.encoding.quality,
+        "prompt": result.prompt,
+        "seed": image_seed(run.seed, image.sha256),
+        "kept_iteration": kept.iteration,
+        "score": kept.score,
+        "boundary": boundary,
+        "seconds": result.seconds,
+    }
+    steps = [{"image_id": image.image_id, **step._asdict()} for step in result.trajectory]
+    draft.commit({"synthetic_images": [row], "iterations": steps}, [path], done=1)
+
+
+def _folder_name(class_name: str) -> str:
+    """The class name where every file system takes it, else with underscores."""
+    return re.sub(r"[^\w .-]", "_", class_name).strip(". ") or "class"
+
+
+def _file_name(image: SelectedImage) -> str:
+    """Of the photograph's content and name: two copies of one photograph do not overwrite each other."""
+    return hashlib.sha256(image.sha256.encode() + os.fsencode(image.name)).hexdigest()[:20]

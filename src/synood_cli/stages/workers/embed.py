@@ -1,0 +1,92 @@
+"""Runs CLIP's towers over images and texts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from synood_cli.config import Execution
+from synood_cli.data.images import read_image
+from synood_cli.errors import ItemError
+from synood_cli.models.build import build_encoder
+from synood_cli.models.loading import choose_device
+from synood_cli.models.protocols import ImageTextEncoder
+from synood_cli.records import ModelSpec, Precision
+from synood_cli.stages.embed import Embedded
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class EmbeddingWorker:
+    """Holds a CLIP; threads decode images while it runs."""
+
+    def __init__(self, spec: ModelSpec, execution: Execution, precision: Precision) -> None:
+        self.device = choose_device(execution.device)
+        self.encoder = build_encoder(spec, self.device, precision)
+        self._batch_size = execution.batch_size
+        self._pool = ThreadPoolExecutor(execution.workers)
+
+    def images(self, paths: Sequence[Path]) -> Embedded:
+        """F(x), before normalisation, of the images that can be read, and why the others cannot."""
+        features, problems = self.encode(paths)
+        return Embedded(features.cpu().numpy(), problems, clip_description(self.encoder))
+
+    def texts(self, texts: Sequence[str]) -> Embedded:
+        """H(y) of each text, unit length."""
+        features = self.encoder.encode_texts(texts)
+        return Embedded(features.cpu().numpy(), [None] * len(texts), clip_description(self.encoder))
+
+    def encode(self, paths: Sequence[Path]) -> tuple[Tensor, list[str | None]]:
+        """(features (rows, D) float32 on the device, reason or None of each path)."""
+        problems: list[str | None] = []
+        features: list[Tensor] = [torch.empty(0, self.encoder.width, device=self.device)]
+        waiting: list[Tensor] = []
+        for prepared in ahead(self._pool, self._prepare, paths, 2 * self._batch_size):
+            if isinstance(prepared, ItemError):
+                problems.append(prepared.message)
+                continue
+            problems.append(None)
+            waiting.append(prepared)
+            if len(waiting) == self._batch_size:
+                features.append(self.encoder.encode_images(torch.stack(waiting)))
+                waiting = []
+        if waiting:
+            features.append(self.encoder.encode_images(torch.stack(waiting)))
+        return torch.cat(features), problems
+
+    def _prepare(self, path: Path) -> Tensor | ItemError:
+        try:
+            return self.encoder.prepare(read_image(path))
+        except ItemError as error:
+            return error
+        except MemoryError:  # CLIP scales the short side up: a strip of one pixel becomes enormous
+            return ItemError("not enough memory to scale the picture to CLIP's size")
+
+
+def clip_description(encoder: ImageTextEncoder) -> dict[str, Any]:
+    """What a head records of its CLIP, beside the name."""
+    return {
+        "quick_gelu": encoder.quick_gelu,
+        "preprocessing": encoder.preprocessing,
+        "width": encoder.width,
+        "logit_scale": encoder.logit_scale,
+    }
+
+
+def ahead(pool: ThreadPoolExecutor, function: Callable[[In], Out], items: Sequence[In], count: int) -> Iterator[Out]:
+    """function(item) for each item, in order, computed in the pool up to `count` items ahead of the reader: while
+    the model works on a batch the next one is decoded, and no more than that lies in memory."""
+    pending: deque[Future[Out]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > count:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -1,0 +1,26 @@
+"""Scores batches of images with a head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from synood_cli.config import Execution
+from synood_cli.records import ModelSpec, Precision
+from synood_cli.stages.score import Scored
+from synood_cli.stages.workers.embed import EmbeddingWorker
+from synood_cli.stages.workers.torch_head import TorchHead
+from synood_cli.store.heads import Head
+
+
+class ScoringWorker:
+    """Holds CLIP's image tower and a head."""
+
+    def __init__(self, head: Path, spec: ModelSpec, execution: Execution, precision: Precision) -> None:
+        self._clip = EmbeddingWorker(spec, execution, precision)
+        self._head = TorchHead.of(Head.read(head), self._clip.device)
+
+    def __call__(self, paths: Sequence[Path]) -> Scored:
+        """Detections of the images that can be read, and why the others cannot."""
+        features, problems = self._clip.encode(paths)
+        return Scored(self._head.detect(features), problems)

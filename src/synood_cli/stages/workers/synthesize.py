@@ -1,0 +1,215 @@
+"""Redraws batches of images with an inpainting pipeline under a classifier's gradient (Eqs. 4-10)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from synood_cli.config import Execution, SynthesizeSettings
+from synood_cli.data.encoding import Encoding, describe_encoding, encode
+from synood_cli.data.images import read_image
+from synood_cli.errors import ItemError, ModelError, SynoodError
+from synood_cli.method.elements import fit_prompt
+from synood_cli.method.losses import LOSSES, OodLoss
+from synood_cli.method.seeds import image_noise
+from synood_cli.method.synthesis import SynthesisResult, synthesize
+from synood_cli.models.build import build_classifier, build_inpainter
+from synood_cli.models.loading import choose_device
+from synood_cli.models.protocols import Classifier
+from synood_cli.records import ModelSpec
+from synood_cli.stages.synthesize import Iteration, SynthesisJob, Synthesized
+
+
+class InDistributionClassifier:
+    """g over the InD classes: the classifier's logits, restricted to these classes and in their order."""
+
+    def __init__(self, classifier: Classifier, classes: Sequence[str]) -> None:
+        self._classifier = classifier
+        self._columns = class_columns(classifier, classes)
+        self.classes = list(classes)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] → (B, C), differentiable."""
+        logits = self._classifier.logits(pixels)
+        return logits if self._columns is None else logits[:, self._columns]
+
+
+def class_columns(classifier: Classifier, classes: Sequence[str]) -> list[int] | None:
+    """The logits that belong to `classes`, in their order; None = all of them as they come.
+
+    A classifier with class names must know every class (it may know more); one without must have as many classes,
+    which are then taken to be in sorted order. Raises ModelError otherwise.
+    """
+    name = classifier.spec.name
+    if classifier.class_names is None:
+        if classifier.num_classes != len(classes):
+            raise ModelError(
+                f"the classifier {name} has {classifier.num_classes} classes and no names for them, "
+                f"the selection has {len(classes)} classes",
+                hint="give a classifier of exactly these classes, or one whose config.json has label_names",
+            )
+        return None
+    known = {_plain(label): column for column, label in enumerate(classifier.class_names)}
+    missing = [label for label in classes if _plain(label) not in known]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise ModelError(
+            f"the classifier {name} does not know {len(missing)} of {len(classes)} classes: "
+            f"{', '.join(missing[:5])}{more}",
+            hint=f"its classes are {', '.join(classifier.class_names[:5])}, …: name the class folders alike, "
+            "or give another classifier",
+        )
+    return [known[_plain(label)] for label in classes]
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.replace("_", " ").lower().split())
+
+
+class _Pixels:
+    """Reads photographs as square pixels in [0, 1] of the pipeline's resolution."""
+
+    def __init__(self, resolution: int, workers: int) -> None:
+        self._resolution = resolution
+        self._pool = ThreadPoolExecutor(workers)
+
+    def read(self, paths: Sequence[Path]) -> list[Tensor | ItemError]:
+        """(3, R, R) float32 on the CPU for each path, or why not."""
+        return list(self._pool.map(self._one, paths))
+
+    def _one(self, path: Path) -> Tensor | ItemError:
+        try:
+            image = read_image(path)
+        except ItemError as error:
+            return error
+        square = image.resize((self._resolution, self._resolution), Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+
+
+def ood_loss(settings: SynthesizeSettings) -> OodLoss:
+    """The loss and score that the settings name."""
+    return LOSSES[settings.loss](settings.temperature)
+
+
+class SynthesisWorker:
+    """Holds the inpainting pipeline and g."""
+
+    def __init__(
+        self,
+        settings: SynthesizeSettings,
+        execution: Execution,
+        inpainter: ModelSpec,
+        classifier: ModelSpec,
+        classes: Sequence[str],
+    ) -> None:
+        device = choose_device(execution.device)
+        self._settings = settings
+        self._execution = execution
+        self._device = device
+        self._g = InDistributionClassifier(build_classifier(classifier, device, settings.precision), classes)
+        self._inpainter = build_inpainter(inpainter, device, settings.precision)
+        self._pixels = _Pixels(self._inpainter.resolution, execution.workers)
+
+    @torch.no_grad()
+    def score_photographs(self, batch: Sequence[Path]) -> list[float | None]:
+        """The score under g of each photograph, read and sized as the synthetic images are; None for one that cannot
+        be read (the synthesis will say why)."""
+        pixels = self._pixels.read(batch)
+        whole = [image for image in pixels if isinstance(image, Tensor)]
+        scores = iter(ood_loss(self._settings).score(self._g.logits(torch.stack(whole))).tolist() if whole else [])
+        return [next(scores) if isinstance(image, Tensor) else None for image in pixels]
+
+    def __call__(self, batch: Sequence[SynthesisJob]) -> list[Synthesized | ItemError]:
+        """One synthetic image a job, in order, or why there is none."""
+        started = time.perf_counter()
+        outcome: dict[int, Synthesized | ItemError] = {}
+        ready: list[tuple[SynthesisJob, Tensor, str, Encoding]] = []
+        for job, pixels in zip(batch, self._pixels.read([job.path for job in batch]), strict=True):
+            try:
+                if isinstance(pixels, ItemError):
+                    raise pixels
+                ready.append((job, pixels, self._readable(job), describe_encoding(job.path)))
+            except ItemError as error:
+                outcome[job.image_id] = error
+        if ready:
+            result = self._synthesize([item[:3] for item in ready])
+            seconds = (time.perf_counter() - started) / len(ready)
+            for row, (job, _, prompt, encoding) in enumerate(ready):
+                outcome[job.image_id] = self._finished(result, row, prompt, encoding, seconds)
+        return [outcome[job.image_id] for job in batch]
+
+    def _readable(self, job: SynthesisJob) -> str:
+        """The prompt, cut by whole elements to what this pipeline's text encoder reads."""
+        if self._inpainter.count_tokens(job.prompt) <= self._inpainter.max_tokens:
+            return job.prompt
+        count, longest = self._inpainter.count_tokens, self._inpainter.max_tokens
+        return fit_prompt(list(job.elements), job.template, count, longest)[0]
+
+    def _synthesize(self, ready: Sequence[tuple[SynthesisJob, Tensor, str]]) -> SynthesisResult:
+        settings, inpainter = self._settings, self._inpainter
+        try:
+            pixels = torch.stack([pixels for _, pixels, _ in ready]).to(self._device)
+            noise = torch.stack([image_noise(job.seed, inpainter.latent_shape()) for job, _, _ in ready])
+            prompts = inpainter.encode_prompts([prompt for _, _, prompt in ready])
+            denoise = partial(
+                inpainter.denoise,
+                prompts=prompts,
+                steps=settings.steps,
+                strength=settings.strength,
+                guidance_scale=settings.guidance_scale,
+                scheduler=settings.scheduler,
+            )
+            return synthesize(
+                inpainter.encode_images(pixels),
+                noise.to(self._device),
+                denoise=denoise,
+                decoder_input=inpainter.decoder_input,
+                decode=inpainter.decode,
+                logits=self._g.logits,
+                loss=ood_loss(settings),
+                boundary=ready[0][0].boundary,
+                alpha_bar=inpainter.alpha_bar(settings.steps, settings.strength, settings.scheduler),
+                iterations=settings.iterations,
+                step_size=0.0 if settings.source == "plain" else settings.step_size,
+                chunk_size=self._execution.gradient_chunk,
+                keep=settings.keep,
+            )
+        except torch.OutOfMemoryError as error:
+            raise SynoodError(
+                f"out of memory on {self._device} with {len(ready)} images at once",
+                hint="what was finished is kept: run again with a smaller --batch-size or --gradient-chunk",
+            ) from error
+
+    def _finished(
+        self, result: SynthesisResult, row: int, prompt: str, encoding: Encoding, seconds: float
+    ) -> Synthesized | ItemError:
+        pixels = result.pixels[row]
+        if not torch.isfinite(pixels).all():
+            return ItemError("the model produced values that are no numbers; try --precision fp32")
+        levels = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        content = encode(Image.fromarray(levels), encoding)
+        height, width = levels.shape[:2]
+        trajectory = []
+        for number, step in enumerate(result.trajectory, start=1):
+            top1 = int(step.top1[row])
+            trajectory.append(
+                Iteration(
+                    number,
+                    float(step.score[row]),
+                    float(step.loss[row]),
+                    None if step.gradient_norm is None else float(step.gradient_norm[row]),
+                    top1,
+                    self._g.classes[top1],
+                    float(step.top1_probability[row]),
+                    bool(step.kept[row]),
+                )
+            )
+        return Synthesized(content, encoding, width, height, prompt, trajectory, seconds)

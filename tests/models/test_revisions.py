@@ -1,0 +1,162 @@
+"""Which version of a model is meant: folders by content, hub ids by commit, never by the network's grace."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from checkpoints import Checkpoints
+from synood_cli.models.revisions import folder_digest, hub_commit, resolve_revision
+from synood_cli.records import ModelSpec
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty hub cache, and no network."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def put(cache: Path, repository: str, branch: str, commit: str) -> None:
+    reference = cache / f"models--{repository.replace('/', '--')}" / "refs" / branch
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    reference.write_text(commit)
+
+
+def revision(adapter: str, name: str, **fields: str) -> str | None:
+    return resolve_revision(ModelSpec(adapter=adapter, name=name, **fields), digest).revision
+
+
+def test_a_folders_revision_is_its_content_wherever_it_lies(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    here = revision("open_clip", str(checkpoints.clip))
+    shutil.copytree(checkpoints.clip, tmp_path / "moved")
+    assert revision("open_clip", str(tmp_path / "moved")) == here
+    assert revision("open_clip", f"local-dir:{tmp_path / 'moved'}") == here
+    config = tmp_path / "moved" / "open_clip_config.json"
+    config.write_text(config.read_text() + " ")
+    assert revision("open_clip", str(tmp_path / "moved")) != here
+    assert len(str(here)) == 64
+
+
+def test_a_folders_digest_by_hand(tmp_path: Path) -> None:
+    for name in ("b.txt", "a/c.txt", ".hidden", ".cache/x", "README.md", "a/readme.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    lines = [f"{name}\0{hashlib.sha256(name.encode()).hexdigest()}\n" for name in ("a/c.txt", "b.txt")]
+    assert folder_digest(tmp_path, digest) == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_renaming_a_file_changes_the_digest(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    before = folder_digest(tmp_path, digest)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert folder_digest(tmp_path, digest) != before
+
+
+def test_links_into_a_hub_cache_are_read_through(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_text("x")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "model.bin").symlink_to(tmp_path / "blob")
+    (tmp_path / "copied").mkdir()
+    (tmp_path / "copied" / "model.bin").write_text("x")
+    assert folder_digest(tmp_path / "linked", digest) == folder_digest(tmp_path / "copied", digest)
+
+
+def test_a_hub_ids_branch_becomes_the_cached_commit(cache: Path) -> None:
+    put(cache, "org/repository", "main", COMMIT)
+    put(cache, "org/repository", "v2", COMMIT[::-1])
+    for name in ("org/repository", "hf-hub:org/repository"):
+        assert revision("diffusers", name) == COMMIT
+        assert revision("diffusers", name, revision="v2") == COMMIT[::-1]
+
+
+def test_a_commit_stays_a_commit(cache: Path) -> None:
+    put(cache, "org/repository", "main", COMMIT[::-1])
+    assert revision("transformers", "org/repository", revision=COMMIT) == COMMIT
+
+
+def test_offline_and_uncached_stays_as_given(cache: Path) -> None:
+    assert revision("diffusers", "org/repository") is None
+    assert revision("diffusers", "org/repository", revision="v2") == "v2"
+    assert revision("diffusers", "not a hub id") is None
+    assert revision("diffusers", "./no/such/folder") is None
+    assert revision("diffusers", "local-dir:none") is None
+
+
+def test_a_hub_that_does_not_answer_costs_little_and_fails_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    started = time.perf_counter()
+    assert hub_commit("org/repository", None) is None
+    assert time.perf_counter() - started < 10
+
+
+def test_built_in_names_have_their_tag_unless_the_hub_says_more(cache: Path, tmp_path: Path) -> None:
+    assert revision("timm", "resnet50.tv2_in1k") == "tv2_in1k"
+    assert revision("timm", "resnet50") is None
+    assert revision("open_clip", "ViT-B-16", pretrained="openai") == "openai"
+    put(cache, "timm/resnet50.tv2_in1k", "main", COMMIT)
+    assert revision("timm", "resnet50.tv2_in1k") == COMMIT
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"weights")
+    assert revision("open_clip", "ViT-B-16", pretrained=str(weights)) == digest(weights)
+
+
+def test_resolving_twice_changes_nothing(cache: Path, checkpoints: Checkpoints) -> None:
+    put(cache, "org/repository", "main", COMMIT)
+    for spec in (
+        ModelSpec(adapter="diffusers", name="org/repository"),
+        ModelSpec(adapter="diffusers", name=str(checkpoints.inpainter)),
+        ModelSpec(adapter="timm", name="resnet50.tv2_in1k"),
+        ModelSpec(adapter="open_clip", name="ViT-B-16", pretrained="openai"),
+    ):
+        once = resolve_revision(spec, digest)
+        assert resolve_revision(once, digest) == once
+
+
+def test_what_has_no_weights_of_its_own_keeps_the_revision_it_is_given(cache: Path) -> None:
+    put(cache, "org/repository", "main", COMMIT)
+    assert revision("openai-server", "org/repository", url="http://localhost") is None
+    assert revision("clip-tags", "org/repository", revision="v1") == "v1"
+
+
+def test_no_model_library_is_imported(checkpoints: Checkpoints) -> None:
+    program = (
+        "import sys; from pathlib import Path; from synood_cli.records import ModelSpec\n"
+        "from synood_cli.models.revisions import resolve_revision\n"
+        "for adapter, name in (('diffusers', sys.argv[1]), ('timm', 'resnet50.tv2_in1k'), ('transformers', 'a/b')):\n"
+        "    resolve_revision(ModelSpec(adapter=adapter, name=name), lambda path: str(path.stat().st_size))\n"
+        "print([m for m in ('torch', 'numpy', 'transformers', 'diffusers', 'timm', 'open_clip') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(checkpoints.inpainter)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

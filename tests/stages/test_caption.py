@@ -1,0 +1,117 @@
+import json
+
+import pytest
+from pipeline import Silent
+
+from synood_cli.config import CaptionSettings, Models, SelectSettings
+from synood_cli.models.clip_tokens import count_clip_tokens
+from synood_cli.stages.caption import caption
+from synood_cli.stages.select import select
+
+SETTINGS = CaptionSettings()
+
+
+@pytest.fixture
+def selection(make_run, photos):
+    return select(make_run(), SelectSettings(per_class=2), photos)
+
+
+def prompts(store, captions):
+    return {store.image(row["image_id"])["name"]: row for row in store.rows(captions, "prompts")}
+
+
+def captions_file(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_captions_from_a_file(store, make_run, selection, photos, tmp_path):
+    names = [store.image(row["image_id"])["name"] for row in store.rows(selection, "selected_images")]
+    lines = [
+        {"image": name, "caption": "The image shows grass, two cats, a wooden fence and the sky."} for name in names
+    ]
+    lines[1] = {"image": str(photos / names[1]), "elements": ["bamboo", "kittens", "cat"]}
+    made = caption(make_run(), SETTINGS, Models(), selection, captions_file(tmp_path / "c.jsonl", lines))
+    rows = prompts(store, made)
+    assert len(rows) == 6
+    second = rows[names[1]]
+    assert json.loads(second["elements"])[0] == "bamboo"
+    assert "cat" not in json.loads(second["elements"])
+    first = rows[names[0]]
+    assert first["raw_answer"] == "The image shows grass, two cats, a wooden fence and the sky."
+    assert not any("cat" in element for element in json.loads(first["elements"]))
+    assert first["prompt"] == f"A photo only remain {', '.join(json.loads(first['elements']))}."
+    assert first["tokens"] == count_clip_tokens(first["prompt"])
+    assert (first["model"], first["revision"]) == ("file", None)
+
+
+def test_an_image_without_caption_is_a_failure(store, make_run, selection, tmp_path):
+    names = [store.image(row["image_id"])["name"] for row in store.rows(selection, "selected_images")]
+    lines = [{"image": name, "elements": ["grass"]} for name in names[1:]]
+    lines.append({"image": names[0], "elements": 7})
+    made = caption(make_run(), SETTINGS, Models(), selection, captions_file(tmp_path / "c.jsonl", lines))
+    assert made.items_done == 5
+    [(item, reason)] = store.failures(made)
+    assert item == names[0]
+    assert reason.startswith("no caption in ")
+    [warning] = made.notes["warnings"]
+    assert "line 6" in warning
+
+
+def test_a_description_of_the_main_object_alone_is_a_failure(store, make_run, selection, tmp_path):
+    names = [store.image(row["image_id"])["name"] for row in store.rows(selection, "selected_images")]
+    lines = [{"image": name, "elements": ["a cat", "dogs", "frog"]} for name in names]
+    for line, name in zip(lines, names, strict=True):
+        line["elements"] = [name.split("/")[0]]
+    made = caption(make_run(), SETTINGS, Models(), selection, captions_file(tmp_path / "c.jsonl", lines))
+    assert (made.items_done, made.items_failed) == (0, 6)
+    assert all("names only the main object" in reason for _, reason in store.failures(made))
+
+
+def test_long_descriptions_lose_whole_elements(store, make_run, selection, tmp_path):
+    names = [store.image(row["image_id"])["name"] for row in store.rows(selection, "selected_images")]
+    elements = [f"thing number {index}" for index in range(60)]
+    lines = [{"image": name, "elements": elements} for name in names]
+    made = caption(make_run(), SETTINGS, Models(), selection, captions_file(tmp_path / "c.jsonl", lines))
+    for row in prompts(store, made).values():
+        kept = json.loads(row["elements"])
+        assert kept == elements[: len(kept)]
+        assert (
+            row["tokens"]
+            <= 77
+            < count_clip_tokens(SETTINGS.template.format(elements=", ".join(elements[: len(kept) + 1])))
+        )
+
+
+def test_clip_tags(store, make_run, selection, checkpoints, tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("grass\nsky\nwater\nfence\nroad\ncat\n")
+    models = Models(clip=str(checkpoints.clip), captioner="clip-tags")
+    settings = CaptionSettings(tags=2, tag_z_score=0.0, tag_class_similarity=0.999)
+    made = caption(make_run(), settings, models, selection, vocabulary=words)
+    assert made.items_failed == 0
+    for row in prompts(store, made).values():
+        assert 1 <= len(json.loads(row["elements"])) <= 2
+        assert set(json.loads(row["elements"])) <= {"grass", "sky", "water", "fence", "road", "cat"}
+    words.write_text("grass\nsky\n")
+    other = caption(make_run(), settings, models, selection, vocabulary=words)
+    assert not other.reused
+
+
+def test_a_multimodal_model_and_a_resumed_run(store, make_run, selection, checkpoints):
+    models = Models(captioner=str(checkpoints.captioner))
+    settings = CaptionSettings(max_new_tokens=6)
+    with pytest.raises(KeyboardInterrupt):
+        caption(make_run(batch_size=2, progress=Silent(stop_after=4)), settings, models, selection)
+    [half] = store.artifacts("captions")
+    before = half.items_done + half.items_failed
+    assert before == 4
+    progress = Silent()
+    made = caption(make_run(batch_size=2, progress=progress), settings, models, selection)
+    assert made.name == half.name
+    assert made.items_done + made.items_failed == 6
+    undisturbed = caption(make_run(batch_size=3, force=True), settings, models, selection)
+    assert made.digest == undisturbed.digest
+    model = store.models(made)["captioner"]
+    assert model.name == str(checkpoints.captioner)
+    assert len(model.revision or "") == 64

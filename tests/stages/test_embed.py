@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import Silent, photograph
+from synood_cli.data.images import read_image
+from synood_cli.errors import SynoodError
+from synood_cli.models.build import build_encoder
+from synood_cli.models.revisions import resolve_revision
+from synood_cli.stages.embed import SHARD_ROWS, Item, embed_images, embed_texts, load_features, spread
+from synood_cli.store.store import Store
+from synood_cli.store.workspace import Workspace
+
+
+@pytest.fixture
+def spec(models, store):
+    return resolve_revision(models.clip_spec(), store.file_digest)
+
+
+def items(photos):
+    return [Item(path, f"{path.parent.name}/{path.name}", path.parent.name) for path in sorted(photos.glob("*/*.jpg"))]
+
+
+def image_artifact(run, spec, found, digest="d"):
+    return embed_images(run, spec, found, digest=digest, precision="fp32", what="photos")
+
+
+def test_image_features_are_the_encoders_own_before_normalisation(store, make_run, spec, photos):
+    found = items(photos)
+    made = image_artifact(make_run(batch_size=5), spec, found)
+    encoder = build_encoder(spec, "cpu", "fp32")
+    one_by_one = torch.cat([encoder.encode_images(encoder.prepare(read_image(item.path))[None]) for item in found])
+    torch.testing.assert_close(torch.tensor(load_features(made.folder)), one_by_one, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(one_by_one.norm(dim=1), torch.ones(12))
+    rows = [(row["position"], row["item"], row["class_name"]) for row in store.rows(made, "embedded")]
+    assert rows == [(n, item.name, item.class_name) for n, item in enumerate(found)]
+    assert made.notes["clip"] == {
+        "quick_gelu": True,
+        "width": 32,
+        "logit_scale": encoder.logit_scale,
+        "preprocessing": made.notes["clip"]["preprocessing"],
+    }
+    assert made.notes["clip"]["preprocessing"]["size"] == [32, 32]
+
+
+def test_text_features_are_the_encoders_own(store, make_run, spec):
+    texts = [f"the nice thing {number}" for number in range(300)]
+    made = embed_texts(make_run(), spec, texts, precision="fp32", what="labels")
+    features = load_features(made.folder)
+    expected = build_encoder(spec, "cpu", "fp32").encode_texts(texts).numpy()
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
+    assert [row["item"] for row in store.rows(made, "embedded")] == texts
+
+
+def test_an_unreadable_image_is_a_failure_and_has_no_row(store, make_run, spec, photos):
+    whole = image_artifact(make_run(), spec, items(photos))
+    (photos / "cat" / "2.jpg").write_bytes(b"")
+    made = image_artifact(make_run(), spec, items(photos), digest="other")
+    assert store.failures(made) == [("cat/2.jpg", "the file is empty (zero bytes)")]
+    assert (made.items_done, made.items_failed) == (11, 1)
+    rows = list(store.rows(made, "embedded"))
+    assert [row["position"] for row in rows] == list(range(11))
+    assert "cat/2.jpg" not in {row["item"] for row in rows}
+    kept = np.delete(load_features(whole.folder), 2, axis=0)
+    np.testing.assert_allclose(load_features(made.folder), kept, rtol=1e-4, atol=1e-5)
+
+
+def test_no_readable_image_at_all_is_an_error(make_run, spec, photos):
+    for item in items(photos):
+        item.path.write_bytes(b"no picture")
+    with pytest.raises(SynoodError, match=r"none of the 12 images \(photos\) can be read; cat/0.jpg: not a picture"):
+        image_artifact(make_run(), spec, items(photos))
+
+
+def test_a_set_is_embedded_once_per_model_and_precision(make_run, spec, photos, checkpoints):
+    first = image_artifact(make_run(), spec, items(photos))
+    again = image_artifact(make_run(force=True, limit=3, seed=5), spec, items(photos))
+    assert (again.name, again.reused) == (first.name, True)
+    other_model = spec.model_copy(update={"revision": "other"})
+    changed = [
+        image_artifact(make_run(), spec, items(photos), digest="e"),
+        image_artifact(make_run(), other_model, items(photos)),
+        embed_images(make_run(), spec, items(photos), digest="d", precision="bf16", what="photos"),
+    ]
+    assert [made.name for made in changed] == ["features@2", "features@3", "features@4"]
+    assert not any(made.reused for made in changed)
+
+
+def test_an_interrupted_run_goes_on_at_the_next_shard(tmp_path, store, make_run, spec, photos):
+    """More than two shards of the same twelve files, one of them broken: what the store forgets is found again."""
+    (photos / "dog" / "1.jpg").write_bytes(b"no picture")
+    count = 2 * SHARD_ROWS + 5
+    files = items(photos)
+    found = [files[number % 12]._replace(name=f"{number}.jpg") for number in range(count)]
+    bad = [f"{number}.jpg" for number in range(count) if number % 12 == 5]
+
+    with pytest.raises(KeyboardInterrupt):
+        image_artifact(make_run(batch_size=64, progress=Silent(stop_after=SHARD_ROWS + 500)), spec, found)
+    progress = Silent()
+    made = image_artifact(make_run(batch_size=64, progress=progress), spec, found)
+    assert progress.started == [("embed photos", count, SHARD_ROWS)]
+    assert progress.finished == count - SHARD_ROWS
+    with Store.open(Workspace.create(tmp_path / "undisturbed"), write=True) as other:
+        whole = image_artifact(replace(make_run(batch_size=64), store=other), spec, found)
+        assert made.digest == whole.digest
+        assert store.failures(made) == other.failures(whole)
+        assert (made.items_done, made.items_failed) == (whole.items_done, whole.items_failed)
+    assert [name for name, _ in store.failures(made)] == bad
+    assert len(load_features(made.folder)) == made.items_done == count - len(bad)
+
+
+def test_an_image_that_can_be_read_on_resuming_is_embedded_after_all(store, make_run, spec, photos):
+    broken = photos / "cat" / "0.jpg"
+    broken.write_bytes(b"no picture")
+    one = Item(broken, "first", "cat")
+    found = [one, *(items(photos)[1]._replace(name=str(number)) for number in range(SHARD_ROWS))]
+    with pytest.raises(KeyboardInterrupt):
+        image_artifact(make_run(batch_size=64, progress=Silent(stop_after=len(found))), spec, found)
+    photograph(broken, 0)
+    made = image_artifact(make_run(batch_size=64), spec, found)
+    assert (made.items_done, made.items_failed) == (len(found), 0)
+    assert [row["item"] for row in store.rows(made, "embedded")] == [item.name for item in found]
+    assert len(load_features(made.folder)) == len(found)
+
+
+def test_spread_covers_a_list_from_end_to_end():
+    assert spread(range(10), None) == spread(range(10), 10) == range(10)
+    assert spread(range(10), 5) == [0, 2, 4, 6, 8]
+    assert spread(range(10), 3) == [0, 3, 6]
+    assert spread(range(10), 1) == [0]

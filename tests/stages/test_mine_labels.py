@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from synood_cli.config import MineSettings
+from synood_cli.errors import SynoodError, UsageError
+from synood_cli.models.build import build_encoder
+from synood_cli.stages.embed import load_features
+from synood_cli.stages.mine_labels import excluded_names, mine_labels, plain
+from synood_cli.store.heads import Head
+
+SETTINGS = MineSettings(share=0.5, groups=4)
+
+
+def plain_scores(tensors, features, temperature, groups):
+    """Eq. 2 with `groups` (lists of rows), image by image, in double precision."""
+    images = features / np.linalg.norm(features, axis=1, keepdims=True)
+    scores = []
+    for image in images.astype(np.float64):
+        ind = np.exp(tensors["ind_features"].astype(np.float64) @ image / temperature).sum()
+        negative = np.exp(tensors["negative_features"].astype(np.float64) @ image / temperature)
+        scores.append(np.mean([ind / (ind + negative[group].sum()) for group in groups]))
+    return np.array(scores)
+
+
+def test_mined_labels_equal_a_plain_recomputation(store, make_run, head, models):
+    encoder = build_encoder(models.clip_spec(), "cpu", "fp32")
+    ind = encoder.encode_texts([f"the nice {name}" for name in ("cat", "dog", "frog")]).numpy()
+    nouns = [f"thing {number}" for number in range(37)]
+    adjectives = [f"quality {number}" for number in range(20)]
+    expected = []
+    for words, kind, template in ((nouns, "noun", "the nice {}"), (adjectives, "adj", "This is a {} photo")):
+        features = encoder.encode_texts([template.format(word) for word in words]).numpy()
+        percentiles = np.quantile(features @ ind.T, 0.95, axis=1)
+        order = np.argsort(percentiles, kind="stable")[: len(words) // 2]
+        expected += [(words[place], kind, percentiles[place], features[place]) for place in order]
+    made = Head.read(head.folder)
+    assert [label.text for label in made.info.ind_labels] == ["cat", "dog", "frog"]
+    np.testing.assert_allclose(made.tensors["ind_features"], ind, atol=1e-6)
+    assert len(expected) == 28
+    found = made.info.negative_labels
+    assert [(label.text, label.part_of_speech) for label in found] == [(text, kind) for text, kind, _, _ in expected]
+    np.testing.assert_allclose([label.similarity for label in found], [row[2] for row in expected], atol=1e-6)
+    np.testing.assert_allclose(made.tensors["negative_features"], [row[3] for row in expected], atol=1e-5)
+    rows = list(store.rows(head, "labels"))
+    assert [row["text"] for row in rows] == ["cat", "dog", "frog", *(row[0] for row in expected)]
+    assert [row["role"] for row in rows] == ["ind"] * 3 + ["negative"] * 28
+    assert not any(row["tuned"] for row in rows)
+    assert made.info.method == "NegLabel"
+
+
+def test_the_threshold_keeps_the_wanted_share_of_the_selected_images(store, head):
+    made = Head.read(head.folder)
+    images = next(a for a in store.artifacts("features") if a.stage == "embed-images")
+    import torch
+
+    permutation = torch.randperm(28, generator=torch.Generator().manual_seed(0)).numpy()
+    scores = np.sort(plain_scores(made.tensors, load_features(images.folder), 0.01, permutation.reshape(4, 7)))
+    assert len(scores) == 9
+    # 95% of nine images is more than eight, so all nine reach the threshold.
+    assert made.info.threshold == pytest.approx(scores[0], abs=2e-5)
+    calibration = made.info.calibration
+    assert (calibration.images, calibration.source, calibration.tpr) == (9, "selection@1", 0.95)
+    assert not calibration.trained_on
+    assert head.notes["threshold"] == made.info.threshold
+
+
+def test_ungrouped_scores_and_another_share_of_images(make_run, models, selection, candidates, store):
+    settings = MineSettings(share=0.5, groups=0, tpr=0.5)
+    made = Head.read(mine_labels(make_run(), settings, models, selection, candidates).folder)
+    images = next(a for a in store.artifacts("features") if a.stage == "embed-images")
+    scores = np.sort(plain_scores(made.tensors, load_features(images.folder), 0.01, [slice(None)]))
+    assert made.info.threshold == pytest.approx(scores[4], abs=2e-5)  # five of nine
+
+
+def test_the_head_records_its_clip_and_how_it_was_made(head, store, models):
+    info = Head.read(head.folder).info
+    assert info.clip.model == store.models(head)["clip"]
+    assert info.clip.model.name == models.clip
+    assert (info.clip.width, info.clip.quick_gelu) == (32, True)
+    assert info.clip.logit_scale == pytest.approx(100)
+    assert (info.temperature, info.groups, info.group_seed) == (0.01, 4, 0)
+    assert set(info.versions) == {"synood", "torch", "open_clip_torch"}
+    assert head.notes["candidates"] == 60
+    assert head.notes["excluded"] == 3  # Cat, dogs and FROG
+
+
+def test_candidates_are_embedded_once_whatever_is_mined_from_them(store, make_run, head, models, selection, candidates):
+    before = [a.name for a in store.artifacts("features")]
+    other = mine_labels(make_run(), MineSettings(share=0.25, percentile=0.5), models, selection, candidates)
+    assert [a.name for a in store.artifacts("features")] == before
+    assert len(Head.read(other.folder).info.negative_labels) == 9 + 5
+    again = mine_labels(make_run(), SETTINGS, models, selection, candidates)
+    assert (again.name, again.reused) == (head.name, True)
+
+
+def test_limit_takes_candidates_evenly(make_run, models, selection, candidates):
+    made = mine_labels(make_run(limit=20), MineSettings(share=1.0), models, selection, candidates)
+    words = {label.text for label in Head.read(made.folder).info.negative_labels}
+    # Every third of the sixty, "Cat" excepted.
+    assert words == {f"thing {n}" for n in range(0, 37, 3)} | {f"quality {n}" for n in range(2, 20, 3)}
+
+
+def test_an_unreadable_selected_image_is_left_out_of_the_calibration(
+    store, make_run, models, selection, photos, candidates
+):
+    name = store.image(next(store.rows(selection, "selected_images"))["image_id"])["name"]
+    (photos / name).write_bytes(b"no picture")
+    made = mine_labels(make_run(), SETTINGS, models, selection, candidates)
+    assert [item for item, _ in store.failures(made)] == [name]
+    assert made.items_failed == 1
+    assert Head.read(made.folder).info.calibration.images == 8
+
+
+def test_names_of_classes_are_excluded_in_any_spelling():
+    names = excluded_names(["great white shark", "fox", "Pony", "berries", "tench, Tinca tinca"])
+    for word in (
+        "Great_White-Shark",
+        "great white sharks",
+        "foxes",
+        "ponies",
+        "berry",
+        "tench",
+        "tinca  TINCA",
+    ):
+        assert plain(word) in names
+    for word in ("shark", "white", "foxglove", "pon", "", "carp"):
+        assert plain(word) not in names
+
+
+def test_what_cannot_be_mined_says_why(make_run, models, selection, tmp_path):
+    few = tmp_path / "few.txt"
+    few.write_text("one\ntwo\n")
+    with pytest.raises(SynoodError, match="15% of 2 candidates is not even one label"):
+        mine_labels(make_run(), MineSettings(), models, selection, few)
+    with pytest.raises(UsageError, match=r"'the nice' has no \{\} for the label"):
+        mine_labels(make_run(), MineSettings(noun_template="the nice"), models, selection, few)

@@ -1,0 +1,172 @@
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import tiny_classifier
+from PIL import Image
+from pipeline import Silent, photograph
+
+from synood_cli.config import CaptionSettings, Models, SelectSettings, SynthesizeSettings
+from synood_cli.data.encoding import describe_encoding
+from synood_cli.errors import ModelError
+from synood_cli.models.build import build_classifier, build_inpainter
+from synood_cli.stages.caption import caption
+from synood_cli.stages.select import select
+from synood_cli.stages.synthesize import synthesize
+
+SETTINGS = SynthesizeSettings(steps=5, iterations=3, step_size=50.0)
+
+
+@pytest.fixture
+def models(checkpoints):
+    return Models(inpainter=str(checkpoints.inpainter), classifier=str(checkpoints.classifier))
+
+
+@pytest.fixture
+def captions(make_run, photos, store, tmp_path):
+    photograph(photos / "cat/lossless.png", 77, detail=1)
+    selection = select(make_run(), SelectSettings(per_class=2), photos)
+    file = tmp_path / "captions.jsonl"
+    with file.open("w") as lines:
+        for row in store.rows(selection, "selected_images"):
+            name = store.image(row["image_id"])["name"]
+            lines.write(json.dumps({"image": name, "elements": ["grass", "sky", name[-5]]}) + "\n")
+    return caption(make_run(), CaptionSettings(), Models(), selection, file)
+
+
+def pixels(store, synthetic):
+    rows = store.rows(synthetic, "synthetic_images")
+    return {row["image_id"]: np.asarray(Image.open(synthetic.folder / row["path"])).astype(int) for row in rows}
+
+
+def trajectories(store, synthetic):
+    rows = list(store.rows(synthetic, "iterations"))
+    return {row["image_id"]: [r for r in rows if r["image_id"] == row["image_id"]] for row in rows}
+
+
+def test_trajectories_and_files(store, make_run, captions, models):
+    made = synthesize(make_run(), SETTINGS, models, captions)
+    assert (made.items_done, made.items_failed) == (6, 0)
+    for image_id, steps in trajectories(store, made).items():
+        assert [step["iteration"] for step in steps] == [1, 2, 3]
+        assert [step["kept"] for step in steps] == [0, 0, 1]
+        assert steps[2]["gradient_norm"] is None
+        assert all(step["gradient_norm"] >= 0 for step in steps[:2])
+        assert all(step["top1_name"] == ("cat", "dog", "frog")[step["top1"]] for step in steps)
+        row = next(r for r in store.rows(made, "synthetic_images") if r["image_id"] == image_id)
+        assert (row["score"], row["kept_iteration"]) == (steps[2]["score"], 3)
+        assert row["boundary"] == made.notes["boundary"]
+        source = describe_encoding(store.image(image_id)["path"])
+        written = describe_encoding(made.folder / row["path"])
+        assert (written.format, written.tables, written.subsampling) == (
+            source.format,
+            source.tables,
+            source.subsampling,
+        )
+        assert (row["format"], row["quality"]) == (source.format, source.quality)
+    assert {row["format"] for row in store.rows(made, "synthetic_images")} == {"JPEG", "PNG"}
+
+
+def test_the_boundary_is_what_95_percent_of_the_photographs_reach(store, make_run, captions, models):
+    made = synthesize(make_run(), SETTINGS, models, captions)
+    g = build_classifier(models.classifier_spec(), "cpu", "fp32")
+    side = build_inpainter(models.inpainter_spec(), "cpu", "fp32").resolution
+    selection = store.inputs(captions)["selection"]
+    scores = []
+    for row in store.rows(selection, "selected_images"):
+        square = Image.open(store.image(row["image_id"])["path"]).resize((side, side), Image.Resampling.BICUBIC)
+        logits = g.logits(torch.from_numpy(np.array(square)).permute(2, 0, 1)[None].float() / 255)
+        scores.append(math.log(sum(math.exp(value) for value in logits[0].tolist())))
+    assert made.notes["boundary"] == pytest.approx(min(scores), abs=1e-4)  # of 6, 95% are all
+    assert made.notes["boundary_images"] == 6
+
+
+def test_batches_change_nothing_but_rounding(store, make_run, captions, models):
+    one = synthesize(make_run(batch_size=1), SETTINGS, models, captions)
+    many = synthesize(make_run(batch_size=6, force=True), SETTINGS, models, captions)
+    scores = [[row["score"] for row in store.rows(made, "iterations")] for made in (one, many)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    formats = {row["image_id"]: row["format"] for row in store.rows(one, "synthetic_images")}
+    first, second = pixels(store, one), pixels(store, many)
+    for image_id, file_format in formats.items():
+        difference = np.abs(first[image_id] - second[image_id])
+        # A grey level that is rounded the other way is one level; JPEG can turn it into a quantisation step.
+        assert difference.max() <= (1 if file_format == "PNG" else 16)
+        assert difference.mean() < 0.05
+
+
+def test_a_run_interrupted_gives_what_an_undisturbed_one_gives(store, make_run, captions, models):
+    with pytest.raises(KeyboardInterrupt):
+        # the boundary counts six photographs, then the fourth image is stored
+        synthesize(make_run(batch_size=1, progress=Silent(stop_after=10)), SETTINGS, models, captions)
+    [half] = store.artifacts("synthetic")
+    assert half.items_done in (3, 4)
+    whole = synthesize(make_run(batch_size=1), SETTINGS, models, captions)
+    assert whole.name == half.name
+    undisturbed = synthesize(make_run(batch_size=1, force=True), SETTINGS, models, captions)
+    assert undisturbed.name == "synthetic@2"
+    assert whole.digest == undisturbed.digest
+
+
+def test_the_gradient_moves_the_energy_up_to_the_boundary(store, make_run, captions, models):
+    settings = SETTINGS.model_copy(update={"boundary": 50.0, "step_size": 200.0})
+    made = synthesize(make_run(), settings, models, captions)
+    plain = synthesize(make_run(), settings.model_copy(update={"source": "plain"}), models, captions)
+    moved = trajectories(store, made)
+    for image_id, steps in trajectories(store, plain).items():
+        assert {step["gradient_norm"] for step in steps} == {None}
+        assert len(steps) == 1 or steps[0]["score"] == pytest.approx(steps[-1]["score"], abs=1e-4)
+        assert moved[image_id][0]["score"] == pytest.approx(steps[0]["score"], abs=1e-4)
+    rise = [steps[-1]["score"] - steps[0]["score"] for steps in moved.values()]
+    assert sum(rise) > 0
+    distance = list(
+        store.db.query("select * from mean_trajectories where artifact = ? order by iteration", [made.name])
+    )
+    assert distance[-1]["mean_absolute_distance"] < distance[0]["mean_absolute_distance"]
+
+
+def test_seeds_differ_by_run_and_image(store, make_run, captions, models):
+    first = synthesize(make_run(), SETTINGS, models, captions)
+    second = synthesize(make_run(seed=1), SETTINGS, models, captions)
+    assert second.name == "synthetic@2"
+    seeds = [row["seed"] for made in (first, second) for row in store.rows(made, "synthetic_images")]
+    assert len(set(seeds)) == 12
+    a, b = pixels(store, first), pixels(store, second)
+    assert all(np.abs(a[key] - b[key]).max() > 1 for key in a)
+
+
+def test_a_photograph_that_went_bad_is_a_failure(store, make_run, captions, models):
+    row = next(store.rows(captions, "prompts"))
+    bad = store.image(row["image_id"])
+    bad["path"].write_bytes(b"not an image any more")
+    made = synthesize(make_run(), SETTINGS, models, captions)
+    assert (made.items_done, made.items_failed) == (5, 1)
+    assert [item for item, _ in store.failures(made)] == [bad["name"]]
+    assert made.notes["boundary_images"] == 5
+
+
+def test_a_classifier_of_other_classes_is_refused(store, make_run, captions, models, tmp_path):
+    other = tmp_path / "birds"
+    tiny_classifier(other, ["cat", "dog", "bird"])
+    with pytest.raises(ModelError, match="does not know 1 of 3 classes: frog") as caught:
+        synthesize(make_run(), SETTINGS, models.model_copy(update={"classifier": str(other)}), captions)
+    assert "cat, dog, bird" in (caught.value.hint or "")
+    config = json.loads((other / "config.json").read_text())
+    config.pop("label_names", None)
+    config.get("pretrained_cfg", {}).pop("label_names", None)
+    nameless = tmp_path / "nameless"
+    shutil.copytree(other, nameless)
+    (nameless / "config.json").write_text(json.dumps(config))
+    made = synthesize(make_run(), SETTINGS, models.model_copy(update={"classifier": str(nameless)}), captions)
+    assert made.items_done == 6
+
+
+def test_release_recipe(store, make_run, captions, models):
+    settings = SynthesizeSettings(**SynthesizeSettings.release, steps=5)
+    made = synthesize(make_run(), settings, models, captions)
+    assert made.notes["boundary"] == 5.0
+    for steps in trajectories(store, made).values():
+        assert all(step["loss"] == pytest.approx((5.0 - step["score"]) ** 2, rel=1e-4) for step in steps)
