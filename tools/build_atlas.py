@@ -1,6 +1,6 @@
 """Build the sprite sheets of the playground from three unpacked npm packages of emoji pictures.
 
-    python tools/build_atlas.py NOTO TWEMOJI FLUENT src/synood_cli/playground/concepts.csv src/synood_cli/playground/sprites
+    python tools/build_atlas.py NOTO TWEMOJI FLUENT src/synood_cli/playground/{concepts.csv,sprites}
 
 NOTO, TWEMOJI and FLUENT are the folders `package` of emoji-datasource-google, emoji-datasource-twitter and
 @lobehub/fluent-emoji-3d, as `npm pack` and `tar` leave them. Written are
@@ -28,15 +28,16 @@ COLUMNS = 16
 VISIBLE_ALPHA = 16
 
 NOTICE = """\
-The pictures in this folder are emoji by three artists' teams, cropped, scaled to {cell} pixels and packed into sheets by
-tools/build_atlas.py: {count} emoji in each style.
+The pictures in this folder are emoji by three teams of artists, {count} in each style, changed by tools/build_atlas.py:
+cropped, scaled to {cell} pixels and packed into sheets.
 
 noto.webp     Noto Emoji, copyright Google LLC, https://github.com/googlefonts/noto-emoji
-              licence: Apache License 2.0, see LICENSE-NOTO; taken from {noto}
+              from {noto}; Apache License 2.0, see LICENSE-NOTO
 twemoji.webp  Twemoji graphics, copyright Twitter, Inc and other contributors, https://github.com/jdecked/twemoji
-              licence: CC BY 4.0, https://creativecommons.org/licenses/by/4.0/, see LICENSE-TWEMOJI; taken from {twemoji}
+              from {twemoji}; CC BY 4.0, https://creativecommons.org/licenses/by/4.0/,
+              see LICENSE-TWEMOJI
 fluent.webp   Fluent Emoji, copyright Microsoft Corporation, https://github.com/microsoft/fluentui-emoji
-              licence: MIT, see LICENSE-FLUENT; taken from {fluent}
+              from {fluent}; MIT licence, see LICENSE-FLUENT
 """
 
 
@@ -106,7 +107,7 @@ def build(noto: Path, twemoji: Path, fluent: Path, table: Path, folder: Path) ->
     }
     folder.mkdir(parents=True, exist_ok=True)
     for style, packed in sheets.items():
-        packed.save(folder / f"{style}.webp", lossless=True, quality=75, method=4)
+        packed.save(folder / f"{style}.webp", lossless=True, quality=100, method=6)
     (folder / "sprites.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     notice = NOTICE.format(
         cell=CELL, count=len(names), noto=version(noto), twemoji=version(twemoji), fluent=version(fluent)

@@ -1,7 +1,7 @@
 """Write docs/cli.md from what `synood COMMAND --help` says, and from the table of --json fields.
 
-    python tools/build_cli_docs.py           write docs/cli.md
-    python tools/build_cli_docs.py --check   exit 1 if docs/cli.md is not what would be written
+python tools/build_cli_docs.py           write docs/cli.md
+python tools/build_cli_docs.py --check   exit 1 if docs/cli.md is not what would be written
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from command_line import run_synood
-from PIL import Image
 
+from pipeline import photograph
 from synood_cli.store.workspace import ENVIRONMENT
 
 
@@ -29,10 +29,8 @@ def photos(tmp_path: Path) -> Path:
     """Two classes of three photographs, and one file that is none."""
     root = tmp_path / "photos"
     for class_name in ("cat", "dog"):
-        (root / class_name).mkdir(parents=True)
         for number in range(3):
-            picture = Image.effect_noise((16, 16), 20.0 * (number + 1)).convert("RGB")
-            picture.save(root / class_name / f"{number}.jpg")
+            photograph(root / class_name / f"{number}.jpg", number, size=(16, 16), detail=number + 1)
     return root
 
 

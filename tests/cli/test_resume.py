@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -34,21 +36,21 @@ def workspaces(tmp_path: Path) -> tuple[Path, Path]:
             photograph(photos / class_name / f"{index}.jpg", index)
             line = {"image": f"{class_name}/{index}.jpg", "elements": ["grass", "sky", "water"][: 1 + index % 3]}
             lines.write(json.dumps(line) + "\n")
-    for name in ("disturbed", "undisturbed"):
-        workspace = tmp_path / name
-        subprocess.run([*synood(workspace, "init")[:3], "init", str(workspace)], check=True)
-        subprocess.run(synood(workspace, "select", str(photos)), check=True)
-        subprocess.run(synood(workspace, "caption", "--captions", str(captions)), check=True)
-    return tmp_path / "disturbed", tmp_path / "undisturbed"
+    disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
+    subprocess.run([*synood(disturbed, "init")[:3], "init", str(disturbed)], check=True)
+    subprocess.run(synood(disturbed, "select", str(photos)), check=True)
+    subprocess.run(synood(disturbed, "caption", "--captions", str(captions)), check=True)
+    shutil.copytree(disturbed, undisturbed)
+    return disturbed, undisturbed
 
 
 def finished(workspace: Path) -> int:
-    with sqlite3.connect(workspace / "synood.db", timeout=30) as db:
+    with closing(sqlite3.connect(workspace / "synood.db", timeout=30)) as db:
         return int(db.execute("select count(*) from synthetic_images").fetchone()[0])
 
 
 def row(workspace: Path) -> tuple[str, str | None, int]:
-    with sqlite3.connect(workspace / "synood.db") as db:
+    with closing(sqlite3.connect(workspace / "synood.db")) as db:
         query = "select status, digest, items_done from artifacts where name = 'synthetic@1'"
         return tuple(db.execute(query).fetchone())  # type: ignore[return-value]
 
@@ -59,13 +61,14 @@ def images(workspace: Path) -> dict[str, np.ndarray]:
 
 
 def start_and_signal(command: list[str], workspace: Path, number: int, after: int) -> tuple[int, str]:
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while finished(workspace) < after and process.poll() is None:
-        assert time.monotonic() < deadline, "the run makes no progress"
-        time.sleep(0.01)
-    process.send_signal(number)
-    return process.wait(timeout=60), process.stderr.read() if process.stderr else ""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while finished(workspace) < after and process.poll() is None:
+            assert time.monotonic() < deadline, "the run makes no progress"
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    return process.returncode, said
 
 
 def test_killed_and_interrupted_and_resumed(workspaces, checkpoints):

@@ -122,7 +122,8 @@ def test_every_setting_is_an_option_whose_help_tells_its_default(stage: str) -> 
     options = {name: param for param in commands[stage].params for name in param.opts}
     for name, field in STAGES[stage].model_fields.items():
         option = options["--" + name.replace("_", "-")]
-        default = "none" if field.default is None else {True: "yes", False: "no"}.get(field.default, field.default)
+        words = {type(None): "none", bool: "yes" if field.default else "no"}
+        default = words.get(type(field.default), field.default)
         assert field.description in option.help.replace("\\[", "[")
         assert f"Default: {default}" in option.help.replace("\\[", "[")
         assert option.default is None

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
+import torch
 
-from synood_cli.config import MineSettings
+from synood_cli.config import MineSettings, SelectSettings
 from synood_cli.errors import SynoodError, UsageError
 from synood_cli.models.build import build_encoder
 from synood_cli.stages.embed import load_features
 from synood_cli.stages.mine_labels import excluded_names, mine_labels, plain
+from synood_cli.stages.select import select
 from synood_cli.store.heads import Head
 
 SETTINGS = MineSettings(share=0.5, groups=4)
@@ -53,8 +57,6 @@ def test_mined_labels_equal_a_plain_recomputation(store, make_run, head, models)
 def test_the_threshold_keeps_the_wanted_share_of_the_selected_images(store, head):
     made = Head.read(head.folder)
     images = next(a for a in store.artifacts("features") if a.stage == "embed-images")
-    import torch
-
     permutation = torch.randperm(28, generator=torch.Generator().manual_seed(0)).numpy()
     scores = np.sort(plain_scores(made.tensors, load_features(images.folder), 0.01, permutation.reshape(4, 7)))
     assert len(scores) == 9
@@ -111,6 +113,15 @@ def test_an_unreadable_selected_image_is_left_out_of_the_calibration(
     assert [item for item, _ in store.failures(made)] == [name]
     assert made.items_failed == 1
     assert Head.read(made.folder).info.calibration.images == 8
+
+
+def test_a_class_folder_of_any_bytes(make_run, models, photos, candidates):
+    odd = os.fsdecode(b"n01484850_grey\xff_cat")
+    (photos / "cat").rename(photos / odd)
+    selection = select(make_run(), SelectSettings(per_class=1), photos)
+    info = Head.read(mine_labels(make_run(), SETTINGS, models, selection, candidates).folder).info
+    assert [label.text for label in info.ind_labels] == ["dog", "frog", "grey\\xff cat"]
+    assert info.labelled([odd, "frog"]) == {odd: 2, "frog": 1}
 
 
 def test_names_of_classes_are_excluded_in_any_spelling():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,19 +54,21 @@ def mine_labels(
     for template in (settings.ind_template, *templates.values()):
         if "{}" not in template:
             raise UsageError(f"the prompt template {template!r} has no {{}} for the label")
-    pool = spread(read_candidates(candidates) if candidates else wordnet_candidates(), run.limit)
+    given = read_candidates(candidates) if candidates else None
+    digest = sha256_bytes(canonical_json(given).encode()) if given else _wordnet_digest()
     spec = resolve_revision(models.clip_spec(), run.store.file_digest)
     draft = run.begin(
         "head",
         "mine-labels",
-        items=len(pool),
+        items=len(_pool(given, run.limit)) if run.dry_run else 0,  # reading WordNet takes half a second
         settings=settings.model_dump(),
         inputs={"selection": selection},
         models={"clip": spec},
-        digests={"candidates": sha256_bytes(canonical_json(pool).encode())},
+        digests={"candidates": digest},
     )
     if draft.artifact.reused:
         return draft.artifact
+    pool = _pool(given, run.limit)
     labels = [
         IndLabel(text=class_text(name), class_name=printable(name)) for name in class_folders(run.store, selection)
     ]
@@ -140,6 +143,16 @@ def _number_forms(name: str) -> list[str]:
     if name.endswith("ies"):
         forms.append(f"{name[:-3]}y")
     return forms
+
+
+def _pool(given: Sequence[Candidate] | None, limit: int | None) -> Sequence[Candidate]:
+    return spread(given or wordnet_candidates(), limit)
+
+
+def _wordnet_digest() -> str:
+    """Of WordNet as it is packed: a head that is there already is found without reading the words."""
+    packed = sorted(files("synood_cli.data").joinpath("wordnet").iterdir(), key=lambda file: file.name)
+    return sha256_bytes(b"".join(file.read_bytes() for file in packed if file.name.endswith(".gz")))
 
 
 def _pools(candidates: Sequence[Candidate], excluded: set[str]) -> list[list[int]]:

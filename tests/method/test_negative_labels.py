@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from synood_cli.errors import SynoodError, UsageError
+from synood_cli.method.negative_labels import assign_labels, label_similarity_percentile, mine
+
+
+def unit(rows, width, seed):
+    return functional.normalize(torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_percentiles_match_a_plain_loop(chunk):
+    candidates, ind = unit(30, 8, 0), unit(13, 8, 1)
+    expected = [
+        np.quantile([float(np.dot(c, y)) for y in ind.double().numpy()], 0.95) for c in candidates.double().numpy()
+    ]
+    found = label_similarity_percentile(candidates, ind, 0.95, chunk)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_percentiles_by_hand():
+    ind = torch.eye(2)
+    candidates = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
+    assert label_similarity_percentile(candidates, ind, 0.5, 2).tolist() == pytest.approx([0.5, 0.7, -0.5])
+    assert label_similarity_percentile(candidates, ind, 1.0, 2).tolist() == pytest.approx([1.0, 0.8, 0.0])
+    assert label_similarity_percentile(candidates[:0], ind, 0.5, 2).tolist() == []
+    with pytest.raises(UsageError, match=r"\[0, 1\]"):
+        label_similarity_percentile(candidates, ind, 95, 2)
+    with pytest.raises(SynoodError, match="no in-distribution"):
+        label_similarity_percentile(candidates, ind[:0], 0.95, 2)
+
+
+def test_the_least_similar_share_is_mined_in_order():
+    assert mine(torch.tensor([0.5, 0.1, 0.9, 0.1, 0.3]), 0.6).tolist() == [1, 3, 4]
+    assert mine(torch.tensor([0.2] * 100), 0.03).tolist() == [0, 1, 2]
+    assert mine(torch.arange(5.0), 0.1).tolist() == []
+    with pytest.raises(UsageError, match="share"):
+        mine(torch.arange(5.0), 15)
+
+
+def test_counts_are_those_of_the_paper_on_imagenet():
+    assert len(mine(torch.zeros(56_909), 0.15)) == 8_536
+    assert len(mine(torch.zeros(13_091), 0.15)) == 1_963
+    assert len(mine(torch.zeros(100), 0.29)) == 29  # 0.29 * 100 is 28.999999999999996 in binary
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 100])
+def test_assignment_matches_a_plain_loop(chunk):
+    features, negatives = unit(17, 6, 2), unit(9, 6, 3)
+    indices, similarity = assign_labels(features, negatives, chunk)
+    for row, feature in enumerate(features):
+        cosines = [float(feature @ label) for label in negatives]
+        assert indices[row] == cosines.index(max(cosines))
+        assert similarity[row].item() == pytest.approx(max(cosines), abs=1e-6)
+
+
+def test_equal_labels_are_assigned_by_the_lowest_index():
+    negatives = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    assert assign_labels(torch.tensor([[1.0, 0.0]] * 3), negatives, 2)[0].tolist() == [1, 1, 1]
+    assert assign_labels(torch.empty(0, 2), negatives, 2)[0].tolist() == []
+    with pytest.raises(SynoodError, match="no negative labels"):
+        assign_labels(negatives, negatives[:0], 2)

@@ -1,0 +1,170 @@
+"""The same question has the same identity, and is answered from the store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store_rows import begin, make
+
+from synood_cli.errors import UsageError
+from synood_cli.records import ModelSpec
+from synood_cli.store.draft import Draft
+from synood_cli.store.store import Store, canonical_json, identity_of
+
+CLIP = ModelSpec(adapter="open_clip", name="ViT-B-16", pretrained="openai", revision="abc")
+
+
+def test_the_same_question_is_answered_from_the_store(store: Store) -> None:
+    first = begin(store)
+    made = first.complete()
+    again = begin(store)
+    assert not first.artifact.reused
+    assert again.artifact.reused
+    assert again.artifact.name == made.name == "selection@1"
+    assert again.artifact.digest == made.digest
+    assert len(store.artifacts()) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"per_class": 3}},
+        {"settings": {"per_class": 2, "limit": 1}},
+        {"seed": 1},
+        {"digests": {"photos": "f00"}},
+        {"models": {"clip": CLIP}},
+        {"stage": "select-otherwise"},
+    ],
+)
+def test_a_changed_question_makes_another_artifact(store: Store, change: dict[str, Any]) -> None:
+    begin(store).complete()
+    other = begin(store, **change)
+    assert not other.artifact.reused
+    assert other.artifact.name == "selection@2"
+
+
+def test_a_model_is_known_by_its_revision_not_by_the_server_that_offers_it() -> None:
+    def identity(spec: ModelSpec) -> str:
+        return identity_of("s", {}, {}, {"clip": spec}, 0)
+
+    assert identity(CLIP) != identity(CLIP.model_copy(update={"revision": "abd"}))
+    assert identity(CLIP) == identity(CLIP.model_copy(update={"url": "http://elsewhere"}))
+
+
+def test_a_model_folder_is_known_by_its_content_not_by_its_place(tmp_path: Path) -> None:
+    def identity(folder: Path, revision: str) -> str:
+        folder.mkdir(exist_ok=True)
+        spec = ModelSpec(adapter="timm", name=str(folder), revision=revision)
+        return identity_of("s", {}, {}, {"classifier": spec}, 0)
+
+    assert identity(tmp_path / "a", "1") == identity(tmp_path / "b", "1")
+    assert identity(tmp_path / "a", "1") != identity(tmp_path / "a", "2")
+
+
+def test_inputs_count_by_digest_not_by_name(store: Store) -> None:
+    one = make(store, tag="one", files={"a": b"same"})
+    two = make(store, tag="two", files={"a": b"same"})
+    three = make(store, tag="three", files={"a": b"other"})
+    assert one.digest == two.digest != three.digest
+
+    captions = begin(store, "captions", "caption", inputs={"selection": one}).complete()
+    assert begin(store, "captions", "caption", inputs={"selection": two}).artifact.name == captions.name
+    assert begin(store, "captions", "caption", inputs={"selection": three}).artifact.name == "captions@2"
+
+
+def test_the_order_of_settings_does_not_count() -> None:
+    assert identity_of("s", {"a": 1, "b": 2}, {}, {}, 0) == identity_of("s", {"b": 2, "a": 1}, {}, {}, 0)
+    assert canonical_json({"b": [1, None], "a": "é"}) == '{"a":"\\u00e9","b":[1,null]}'
+
+
+def test_identity_is_the_hash_of_the_question() -> None:
+    # sha256 of {"inputs":{"selection":"d1"},"models":{},"seed":7,"settings":{"a":1},"stage":"caption"}
+    expected = "ac2062ae"
+    assert identity_of("caption", {"a": 1}, {"selection": "d1"}, {}, 7).startswith(expected)
+
+
+def test_force_makes_a_new_version_and_then_that_one_is_reused(store: Store) -> None:
+    first = begin(store).complete()
+    forced = begin(store, force=True)
+    assert forced.artifact.name == "selection@2"
+    assert not forced.artifact.reused
+    second = forced.complete()
+    assert second.identity == first.identity
+    assert begin(store).artifact.name == "selection@2"
+
+
+def test_an_interrupted_forced_run_is_gone_on_with(store: Store) -> None:
+    begin(store).complete()
+    assert begin(store, force=True).artifact.name == "selection@2"
+    assert begin(store, force=True).artifact.name == "selection@2"
+
+
+def test_lineage_and_ancestors(store: Store) -> None:
+    selection = make(store)
+    captions = make(store, "captions", inputs={"selection": selection})
+    synthetic = make(store, "synthetic", inputs={"captions": captions})
+    head = make(store, "head", inputs={"selection": selection})
+    tuned = make(store, "head", inputs={"head": head, "synthetic": synthetic})
+
+    assert store.inputs(tuned) == {"head": head, "synthetic": synthetic}
+    assert store.ancestor(tuned, "head") == head
+    assert store.ancestor(synthetic, "selection") == selection
+    assert store.ancestor(selection, "head") is None
+    rows = store.db.execute("select artifact, role, input from artifact_lineage order by 1, 2").fetchall()
+    assert ("head@2", "synthetic", "synthetic@1") in rows
+    assert len(rows) == 5
+
+
+def test_models_are_recorded_without_the_address_of_a_server(store: Store) -> None:
+    spec = ModelSpec(adapter="openai-server", name="llava", url="http://127.0.0.1:1/v1")
+    made = make(store, "captions", models={"captioner": spec, "clip": CLIP})
+    assert store.models(made) == {"captioner": spec.model_copy(update={"url": None}), "clip": CLIP}
+
+
+def test_a_name_means_the_newest_complete_one(store: Store) -> None:
+    make(store, tag="one")
+    two = make(store, tag="two")
+    make(store, tag="three", finish=False)
+    assert store.resolve(None, "selection") == two
+    assert store.resolve("selection", "selection") == two
+    assert store.resolve("selection@1", "selection").version == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("selection@3", "selection@3 is not finished", "synood selection"),
+        ("selection@9", "there is no selection@9", "selection@1, selection@3"),
+        ("captions@1", "there is no captions@1", "none yet"),
+        ("head", "no complete head yet", "synood mine-labels"),
+        ("scores", "no complete scores yet", "synood score"),
+        ("selektion@1", "names no artifact", "selection"),
+        ("../etc", "names no artifact", "kind@N"),
+    ],
+)
+def test_names_that_mean_nothing(store: Store, name: str, message: str, hint: str) -> None:
+    make(store)
+    make(store, tag="3", finish=False)
+    store.db.execute("update artifacts set name = 'selection@3', version = 3 where version = 2")
+    with pytest.raises(UsageError, match=message) as raised:
+        store.resolve(name, "selection" if name.startswith("sel") else name.partition("@")[0])
+    assert hint in (raised.value.hint or "")
+
+
+def test_the_wrong_kind_is_refused(store: Store) -> None:
+    make(store)
+    with pytest.raises(UsageError, match="selection@1 is a selection; this command reads a head"):
+        store.resolve("selection@1", "head")
+
+
+def test_reused_is_no_part_of_an_artifact_being_equal(store: Store) -> None:
+    made = make(store)
+    assert replace(made, reused=True) == made
+
+
+def test_dry_run_and_begin_agree_on_the_identity(store: Store) -> None:
+    draft = begin(store, settings={"a": 1}, models={"clip": CLIP}, seed=3, digests={"photos": "x"})
+    assert draft.artifact.identity == Draft.identity("select", {"a": 1}, {}, {"clip": CLIP}, 3, {"photos": "x"})

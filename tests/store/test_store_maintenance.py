@@ -1,0 +1,210 @@
+"""verify finds what is not as it was written; gc removes what is not needed, and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from store_rows import make, photograph, python
+
+from synood_cli.store.files import TEMPORARY
+from synood_cli.store.maintenance import Problem, Removal, gc, verify
+from synood_cli.store.store import Artifact, Store
+from synood_cli.store.workspace import Workspace
+
+
+def flip_a_byte(made: Artifact, store: Store) -> None:
+    (made.folder / "images/a.png").write_bytes(b"picturE")
+
+
+def cut_off(made: Artifact, store: Store) -> None:
+    (made.folder / "images/a.png").write_bytes(b"pic")
+
+
+def remove(made: Artifact, store: Store) -> None:
+    (made.folder / "images/a.png").unlink()
+
+
+def edit_a_row(made: Artifact, store: Store) -> None:
+    store.db.execute("update labels set text = 'dog' where text = 'cat'")
+
+
+def edit_a_recorded_digest(made: Artifact, store: Store) -> None:
+    store.db.execute("update files set sha256 = 'f' || substr(sha256, 2) where path = 'images/a.png'")
+
+
+def add_a_file(made: Artifact, store: Store) -> None:
+    (made.folder / "images/b.png").write_bytes(b"")
+
+
+def add_a_folder(made: Artifact, store: Store) -> None:
+    (made.folder.parent / "head@7").mkdir()
+    (made.folder.parent / "head@7/head.json").write_bytes(b"{}")
+
+
+def lose_an_input(made: Artifact, store: Store) -> None:
+    store.db.execute("pragma foreign_keys = off")
+    store.db.execute("insert into lineage values (?, 'selection', 99)", [made.id])
+
+
+@pytest.mark.parametrize(
+    ("damage", "problems"),
+    [
+        (flip_a_byte, [("artifacts/head@1/images/a.png", "its content has changed (SHA-256)")]),
+        (cut_off, [("artifacts/head@1/images/a.png", "has 3 bytes instead of 7")]),
+        (remove, [("artifacts/head@1/images/a.png", "is missing")]),
+        (edit_a_row, [("head@1", "its rows in the database have changed (content digest)")]),
+        (
+            edit_a_recorded_digest,
+            [
+                ("artifacts/head@1/images/a.png", "its content has changed (SHA-256)"),
+                ("head@1", "its rows in the database have changed (content digest)"),
+            ],
+        ),
+        (add_a_file, [("artifacts/head@1/images/b.png", "belongs to no artifact")]),
+        (add_a_folder, [("artifacts/head@7/head.json", "belongs to no artifact")]),
+        (lose_an_input, [("synood.db", "lineage row 1 refers to a row that artifacts lacks")]),
+    ],
+)
+def test_verify_finds(store: Store, damage: Callable[[Artifact, Store], None], problems: list[tuple[str, str]]) -> None:
+    rows = {"labels": [{"position": 0, "text": "cat", "role": "ind"}]}
+    made = make(store, "head", files={"images/a.png": b"picture"}, rows=rows)
+    make(store, "scores", files={"other": b"left alone"})
+    assert list(verify(store)) == []
+    damage(made, store)
+    assert list(verify(store)) == [Problem(*problem) for problem in problems]
+
+
+def test_verify_leaves_what_is_being_written_alone(store: Store) -> None:
+    unfinished = make(store, files={"a": b"a"}, finish=False)
+    (unfinished.folder / "b").write_bytes(b"not committed yet")
+    assert list(verify(store)) == []
+
+
+def test_verify_finds_a_damaged_database(workspace: Workspace) -> None:
+    with Store.open(workspace, write=True) as store:
+        make(store)
+        store.db.execute("pragma wal_checkpoint(truncate)")
+    connection = sqlite3.connect(workspace.database)
+    [page] = connection.execute("select rootpage from sqlite_master where name = 'artifacts_identity'").fetchone()
+    size = connection.execute("pragma page_size").fetchone()[0]
+    connection.close()
+    content = bytearray(workspace.database.read_bytes())
+    content[page * size - 40 : page * size - 20] = b"x" * 20  # in the index's last cell
+    workspace.database.write_bytes(content)
+    with Store.open(workspace, write=False) as store:
+        problems = list(verify(store))
+    assert problems
+    assert all(problem.where == "synood.db" for problem in problems)
+
+
+def test_gc_removes_strays_and_keeps_artifacts(store: Store) -> None:
+    root = store.workspace.root
+    made = make(store, files={"a": b"12345"})
+    unfinished = make(store, "captions", files={"b": b"1"}, finish=False)
+    strays = {
+        root / f"{TEMPORARY}toml": 3,
+        store.workspace.reports / f"{TEMPORARY}page": 4,
+        made.folder / f"{TEMPORARY}image": 5,
+        unfinished.folder / "not-committed": 6,
+        store.workspace.artifacts / "loose": 7,
+        store.workspace.artifacts / "head@9/deep/file": 8,
+    }
+    for path, size in strays.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * size)
+    (store.workspace.artifacts / "link").symlink_to(root)
+
+    planned = gc(store, unfinished=False, superseded=False, dry_run=True)
+    assert all(path.exists() for path in strays)
+    assert Removal("artifacts/head@9", "no artifact's", 8) in planned
+    assert Removal(f"artifacts/selection@1/{TEMPORARY}image", "temporary", 5) in planned
+    assert sum(removal.bytes for removal in planned if removal.what != "artifacts/link") == sum(strays.values())
+
+    assert gc(store, unfinished=False, superseded=False, dry_run=False) == planned
+    assert not any(path.exists() for path in strays)
+    assert (root / "synood.toml").exists()
+    assert (made.folder / "a").read_bytes() == b"12345"
+    assert (unfinished.folder / "b").exists()
+    assert gc(store, unfinished=False, superseded=False, dry_run=False) == []
+    assert list(verify(store)) == []
+
+
+def test_gc_of_what_was_interrupted(store: Store) -> None:
+    make(store, files={"a": b"1"})
+    [image_id] = store.add_images([photograph(1)])
+    prompt = {"image_id": image_id, "raw_answer": "", "elements": "[]", "prompt": "", "tokens": 2, "model": "m"}
+    rows = {"prompts": [{**prompt, "seconds": 0.0}]}
+    left = make(store, "captions", inputs={"selection": store.get("selection@1")}, rows=rows, finish=False)
+    left.folder.mkdir()
+    (left.folder / "not-committed").write_bytes(b"123")
+    assert gc(store, unfinished=True, superseded=False, dry_run=False) == [Removal("captions@1", "unfinished", 3)]
+    assert [artifact.name for artifact in store.artifacts()] == ["selection@1"]
+    assert store.db.execute("select count(*) from prompts").fetchone() == (0,)
+    assert not left.folder.exists()
+
+
+def study(store: Store) -> None:
+    """Two selections; heads 1 → 2 of the old one, head 3 of the new one; scores of head 2 are the newest scores."""
+    old = make(store, tag="old", files={"a": b"1"})
+    new = make(store, tag="new")
+    captions = make(store, "captions", inputs={"selection": old}, files={"c": b"22"})
+    make(store, "captions", inputs={"selection": new})
+    first = make(store, "head", inputs={"selection": old}, tag="1")
+    second = make(store, "head", inputs={"head": first}, tag="2")
+    make(store, "head", inputs={"selection": new}, tag="3")
+    make(store, "eval", inputs={"head": second, "captions": captions}, tag="4", files={"e": b"333"})
+    make(store, "eval", inputs={"head": second}, tag="5")
+    make(store, "scores", inputs={"head": second})
+
+
+def test_gc_of_what_is_superseded_keeps_every_lineage(store: Store) -> None:
+    study(store)
+    removed = gc(store, unfinished=False, superseded=True, dry_run=False)
+    # eval@1 is not the newest; captions@1 served eval@1 alone; head@2, head@1 and selection@1 serve eval@2.
+    assert removed == [Removal("captions@1", "superseded", 2), Removal("eval@1", "superseded", 3)]
+    assert store.db.execute("pragma foreign_key_check").fetchall() == []
+    assert list(verify(store)) == []
+    assert not (store.workspace.artifacts / "eval@1").exists()
+    assert store.ancestor(store.get("scores@1"), "selection") == store.get("selection@1")
+
+
+def test_gc_keeps_what_an_unfinished_artifact_is_made_from(store: Store) -> None:
+    old = make(store, tag="old")
+    make(store, tag="new")
+    make(store, "captions", inputs={"selection": old}, finish=False)
+    assert gc(store, unfinished=False, superseded=True, dry_run=True) == []
+    both = gc(store, unfinished=True, superseded=True, dry_run=False)
+    assert [removal.what for removal in both] == ["selection@1", "captions@1"]
+
+
+def test_gc_that_is_killed_leaves_files_for_the_next_never_rows_without_files(workspace: Workspace) -> None:
+    with Store.open(workspace, write=True) as store:
+        make(store, tag="old", files={"a": b"1"})
+        make(store, tag="new", files={"a": b"1"})
+    script = """
+import os, shutil, signal, sys
+from pathlib import Path
+from synood_cli.store.maintenance import gc
+from synood_cli.store.store import Store
+from synood_cli.store.workspace import Workspace
+shutil.rmtree = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+with Store.open(Workspace(Path(sys.argv[1])), write=True) as store:
+    gc(store, unfinished=False, superseded=True, dry_run=False)
+"""
+    python(script, workspace.root).communicate()
+    with Store.open(workspace, write=True) as store:
+        assert [artifact.name for artifact in store.artifacts()] == ["selection@2"]
+        assert [problem.where for problem in verify(store)] == ["artifacts/selection@1/a"]
+        [left] = gc(store, unfinished=False, superseded=False, dry_run=False)
+        assert left == Removal("artifacts/selection@1", "no artifact's", 1)
+        assert list(verify(store)) == []
+
+
+def test_versions_are_not_given_twice_while_a_later_one_is_there(store: Store, tmp_path: Path) -> None:
+    make(store, tag="1")
+    make(store, tag="2")
+    gc(store, unfinished=False, superseded=True, dry_run=False)
+    assert make(store, tag="3").name == "selection@3"
