@@ -44,9 +44,14 @@ What the command line leaves unsaid comes from `synood.toml`, then from the reci
 def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION, _section("synood", [])]
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
     for name in COMMANDS:
         parts.append(_section(f"synood {name}", [name]))
         parts.append(_fields("Fields of the `--json` document:", JSON_FIELDS[name]))
+        if group := groups.get(name):
+            for command in group.registered_commands:
+                words = [name, command.name or command.callback.__name__]
+                parts.append(_section(f"synood {' '.join(words)}", words))
     parts.append("## The document of `--dry-run --json`\n")
     parts.append(_fields("Of every stage's command:", PLAN))
     return "\n".join(parts)

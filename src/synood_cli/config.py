@@ -59,6 +59,9 @@ class CaptionSettings(Settings):
 class SynthesizeSettings(Settings):
     """Eqs. 4-10: redraw each image towards its surroundings, at the boundary."""
 
+    resolution: int | None = Field(
+        None, ge=8, description="Side of the synthetic images in pixels; none = the pipeline's own (512 for SD 2)."
+    )
     iterations: int = Field(3, ge=1, description="Forward passes; the noise moves between them (Sec. 4.1).")
     steps: int = Field(20, ge=1, description="Scheduler steps of a whole diffusion (Sec. 4.1).")
     strength: float = Field(0.6, gt=0, le=1, description="Share of the steps that is run (Sec. 4.1): 12 of 20.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from pipeline import photograph
 
 IMAGES = 12
@@ -97,8 +97,7 @@ def test_killed_and_interrupted_and_resumed(workspaces, checkpoints):
     there, here = images(undisturbed), images(disturbed)
     assert there.keys() == here.keys()
     assert max(np.abs(there[name] - here[name]).max() for name in there) <= 1
-    leftovers = [path for path in (disturbed / "artifacts").rglob(".writing-*")]
-    assert not leftovers or subprocess.run(synood(disturbed, "gc"), check=True).returncode == 0
+    subprocess.run(synood(disturbed, "gc"), check=True)  # a kill may have left a temporary file
     check = subprocess.run(synood(disturbed, "verify"), capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stdout + check.stderr
-    assert os.listdir(disturbed / "artifacts") == ["synthetic@1"]
+    assert [path.name for path in (disturbed / "artifacts").iterdir()] == ["synthetic@1"]

@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from pipeline import Silent
 
+from pipeline import Silent
 from synood_cli.config import CaptionSettings, Models, SelectSettings
 from synood_cli.models.clip_tokens import count_clip_tokens
 from synood_cli.stages.caption import caption

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from pipeline import Silent, photograph
 
+from pipeline import Silent, photograph
 from synood_cli.config import SelectSettings
 from synood_cli.stages.select import select
 from synood_cli.stages.selected import class_folders, selected_images

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from checkpoints import tiny_classifier
 from PIL import Image
-from pipeline import Silent, photograph
 
+from checkpoints import tiny_classifier
+from pipeline import Silent, photograph
 from synood_cli.config import CaptionSettings, Models, SelectSettings, SynthesizeSettings
 from synood_cli.data.encoding import describe_encoding
 from synood_cli.errors import ModelError
@@ -170,3 +170,10 @@ def test_release_recipe(store, make_run, captions, models):
     assert made.notes["boundary"] == 5.0
     for steps in trajectories(store, made).values():
         assert all(step["loss"] == pytest.approx((5.0 - step["score"]) ** 2, rel=1e-4) for step in steps)
+
+
+def test_resolution(store, make_run, captions, models):
+    made = synthesize(make_run(limit=1), SETTINGS.model_copy(update={"resolution": 40}), models, captions)
+    [row] = store.rows(made, "synthetic_images")
+    assert (row["width"], row["height"]) == (40, 40)
+    assert np.asarray(Image.open(made.folder / row["path"])).shape == (40, 40, 3)

@@ -17,10 +17,10 @@ from synood_cli import __version__
 from synood_cli.errors import SynoodError
 from synood_cli.records import printable
 
-PIPELINE, WORKSPACE = "Pipeline", "Workspace"
+PIPELINE, WORKSPACE, PLAYGROUND = "Pipeline", "Workspace", "Playground"
 
 COMMANDS = {
-    # name → (panel of the help page, "module:function")
+    # name → (panel of the help page, "module:function", or "module:group" of commands)
     "init": (PIPELINE, "synood_cli.cli.init:init"),
     "select": (PIPELINE, "synood_cli.cli.select:select"),
     "caption": (PIPELINE, "synood_cli.cli.caption:caption"),
@@ -35,6 +35,7 @@ COMMANDS = {
     "verify": (WORKSPACE, "synood_cli.cli.verify:verify"),
     "gc": (WORKSPACE, "synood_cli.cli.gc:gc"),
     "doctor": (WORKSPACE, "synood_cli.cli.doctor:doctor"),
+    "playground": (PLAYGROUND, "synood_cli.cli.playground:playground"),
 }
 
 INTERRUPTED = 130
@@ -61,8 +62,12 @@ def _application() -> typer.Typer:
     made = typer.Typer(name="synood", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
     made.callback()(_synood)
     for name, (panel, target) in COMMANDS.items():
-        module, _, function = target.partition(":")
-        made.command(name, rich_help_panel=panel)(getattr(import_module(module), function))
+        module, _, attribute = target.partition(":")
+        found = getattr(import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            made.add_typer(found, name=name, rich_help_panel=panel)
+        else:
+            made.command(name, rich_help_panel=panel)(found)
     return made
 
 

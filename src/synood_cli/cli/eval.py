@@ -29,13 +29,19 @@ def evaluate(
     ind: Annotated[Path, typer.Option(help="Folder with one folder of test images per InD class.", metavar="DIR")],
     ood: Annotated[list[str], typer.Option(help="An OOD set and its folder; repeat for more.", metavar="NAME=DIR")],
     head: Annotated[
-        list[str] | None, typer.Option(help="Head to evaluate; repeat for more; the newest if unsaid.", metavar="NAME")
+        list[str] | None,
+        typer.Option(
+            help="Head to evaluate; repeat for more. Unsaid, the newest and every head that it was made from.",
+            metavar="NAME",
+        ),
     ] = None,
 ) -> Any:
     """AUROC and FPR95 of heads on OOD sets, with intervals (Sec. 4)."""
     from synood_cli.stages.evaluate import evaluate as stage
+    from synood_cli.stages.heads import with_ancestors
 
-    heads = [run.store.resolve(name, "head") for name in (head or ["head"])]
+    newest = None if head else run.store.newest("head")
+    heads = with_ancestors(run.store, newest) if newest else [run.store.resolve(name, "head") for name in head or []]
     artifact = stage(run, settings, heads, ind, ood_sets(ood))
     rows = metrics_rows(run.store, artifact)
     return artifact, {"rows": rows}, lambda: show_metrics(output, rows, settings)
@@ -55,11 +61,15 @@ def ood_sets(said: list[str]) -> dict[str, Path]:
 
 
 def metrics_rows(store: Store, artifact: Artifact) -> list[Row]:
-    """The metrics by method and head, the average last."""
+    """The metrics: MCM, which has no head, then head by head in the order they were made; the average last."""
     rows = [dict(row) for row in store.rows(artifact, "metrics")]
     for row in rows:
         del row["artifact_id"]
-    return sorted(rows, key=lambda row: (row["method"], row["head"], row["dataset"] == "average", row["dataset"]))
+
+    def place(row: Row) -> tuple[int, bool, str]:
+        return int(row["head"].partition("@")[2] or 0), row["dataset"] == "average", row["dataset"]
+
+    return sorted(rows, key=place)
 
 
 def show_metrics(output: Output, rows: list[Row], settings: EvalSettings) -> None:

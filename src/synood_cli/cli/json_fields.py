@@ -92,4 +92,9 @@ JSON_FIELDS: dict[str, dict[str, str]] = {
         "workspace": "workspace (its folder or null), state, free (bytes)",
         "models": "objects of role, name, where",
     },
+    "playground": {
+        "folder": "where the images are",
+        "seed": "of the world",
+        "images": "number of images, by folder of a set, such as test/ood/far",
+    },
 }

@@ -10,7 +10,10 @@ import typer
 from synood_cli.cli.command import plain_command
 from synood_cli.cli.output import Output
 
+playground = typer.Typer(no_args_is_help=True, help="The miniature world that comes with synood.")
 
+
+@playground.command()
 @plain_command()
 def export(
     output: Output,

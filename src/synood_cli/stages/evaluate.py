@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from synood_cli.config import EvalSettings
 from synood_cli.data.folders import Scan, folder_fingerprint, scan_classes, scan_images
 from synood_cli.errors import UsageError
-from synood_cli.metrics.average import SetIntervals, bootstrap_sets
+from synood_cli.metrics.bootstrap import SetIntervals, bootstrap_sets
 from synood_cli.metrics.detection import Metric, accuracy, aupr_in, aupr_out, auroc, fpr_at_tpr
 from synood_cli.records import ImageFile, ModelSpec
 from synood_cli.stages.embed import Rows, embed_images, folder_items, positions, spread, surface_failures

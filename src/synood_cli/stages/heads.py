@@ -85,6 +85,14 @@ def head_and_clip(store: Store, head: Artifact) -> tuple[HeadInfo, ModelSpec]:
     return info, spec
 
 
+def with_ancestors(store: Store, head: Artifact) -> list[Artifact]:
+    """`head` and the heads that it was made from, the first one first: the rows of an ablation table."""
+    line = [head]
+    while (before := store.ancestor(line[0], "head")) is not None:
+        line.insert(0, before)
+    return line
+
+
 def training_inputs(store: Store, head: Artifact, synthetic: Artifact) -> tuple[HeadInfo, ModelSpec, Artifact]:
     """The head's description and CLIP, and the selection that `synthetic` was made from.
 

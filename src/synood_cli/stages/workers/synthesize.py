@@ -115,7 +115,7 @@ class SynthesisWorker:
         self._execution = execution
         self._device = device
         self._g = InDistributionClassifier(build_classifier(classifier, device, settings.precision), classes)
-        self._inpainter = build_inpainter(inpainter, device, settings.precision)
+        self._inpainter = build_inpainter(inpainter, device, settings.precision, resolution=settings.resolution)
         self._pixels = _Pixels(self._inpainter.resolution, execution.workers)
 
     @torch.no_grad()
