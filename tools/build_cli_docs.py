@@ -16,7 +16,7 @@ os.environ.pop("TERMINAL_WIDTH", None)
 
 from typer.testing import CliRunner
 
-from synood_cli.cli.app import COMMANDS, app
+from synood_cli.cli.app import COMMANDS, application
 from synood_cli.cli.json_fields import JSON_FIELDS, PLAN
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
@@ -44,7 +44,7 @@ What the command line leaves unsaid comes from `synood.toml`, then from the reci
 def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION, _section("synood", [])]
-    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    groups = {group.name: group.typer_instance for group in application().registered_groups}
     for name in COMMANDS:
         parts.append(_section(f"synood {name}", [name]))
         parts.append(_fields("Fields of the `--json` document:", JSON_FIELDS[name]))
@@ -58,7 +58,7 @@ def page() -> str:
 
 
 def _section(title: str, command: list[str]) -> str:
-    result = CliRunner().invoke(app, [*command, "--help"], prog_name="synood")
+    result = CliRunner().invoke(application(), [*command, "--help"], prog_name="synood")
     if result.exit_code != 0:
         raise SystemExit(f"{title} --help failed: {result.output}")
     lines = [line.rstrip() for line in result.stdout.strip("\n").splitlines()]

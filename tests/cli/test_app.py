@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -10,11 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from command_line import run_synood
 
 from synood_cli import __version__
 from synood_cli.cli import init as init_module
-from synood_cli.cli.app import COMMANDS
+from synood_cli.cli.app import COMMANDS, application
 
 SYNOOD = [sys.executable, "-c", "import sys; from synood_cli.cli.app import main; sys.exit(main())"]
 
@@ -31,6 +33,21 @@ def test_without_arguments_it_shows_what_there_is_in_pipeline_order() -> None:
 def test_version() -> None:
     ended = run_synood("--version")
     assert (ended.code, ended.text, ended.err) == (0, f"synood {__version__}\n", "")
+
+
+def test_the_summaries_are_the_commands_own() -> None:
+    """They stand in a table so that `synood --help` imports no command."""
+    listed, imported = (typer.main.get_command(application(wanted)) for wanted in ((), None))
+    for name, entry in COMMANDS.items():
+        assert listed.commands[name].help == entry.summary  # type: ignore[attr-defined]
+        whole = inspect.cleandoc(imported.commands[name].help)  # type: ignore[attr-defined]
+        assert whole.split("\n\n")[0].replace("\n", " ") == entry.summary
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    script = "import sys; from synood_cli.cli.app import main; main(['--help']); print('pydantic' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.endswith("False\n")
 
 
 def test_help_imports_no_heavy_library() -> None:

@@ -10,7 +10,7 @@ import typer
 from command_line import run_synood
 from typer.testing import CliRunner
 
-from synood_cli.cli.app import COMMANDS, app
+from synood_cli.cli.app import COMMANDS, application
 from synood_cli.cli.command import stage_command
 from synood_cli.config import STAGES, TrainLabelsSettings
 from synood_cli.errors import UsageError
@@ -118,7 +118,7 @@ def test_mistakes_in_the_file(workspace: Path, photos: Path, toml: str, message:
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_setting_is_an_option_whose_help_tells_its_default(stage: str) -> None:
     assert stage in COMMANDS
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
     options = {name: param for param in commands[stage].params for name in param.opts}
     for name, field in STAGES[stage].model_fields.items():
         option = options["--" + name.replace("_", "-")]
@@ -132,9 +132,11 @@ def test_every_setting_is_an_option_whose_help_tells_its_default(stage: str) -> 
 
 
 def test_shared_options_are_spelled_alike() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
     shared = {"json": ["--json"], "quiet": ["--quiet", "-q"], "verbose": ["--verbose", "-v"]}
-    for name, command in commands.items():
+    single = {name: command for name, command in commands.items() if not hasattr(command, "commands")}
+    grouped = [group.commands for group in commands.values() if hasattr(group, "commands")]
+    for name, command in [*single.items(), *(pair for group in grouped for pair in group.items())]:
         spelled = {param.name: param.opts for param in command.params}
         assert shared.items() <= spelled.items(), name
         for param in command.params:

@@ -7,35 +7,103 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
-from typing import Annotated, NoReturn
+from typing import Annotated, NamedTuple, NoReturn
 
 import typer
 
 from synood_cli import __version__
 from synood_cli.errors import SynoodError
-from synood_cli.records import printable
 
 PIPELINE, WORKSPACE, PLAYGROUND = "Pipeline", "Workspace", "Playground"
 
+
+class Entry(NamedTuple):
+    """A command: the panel of the help page that lists it, its summary there, and where it is ("module:function", or
+    "module:group" of commands). The summary stands here too so that the help page need not import what it lists."""
+
+    panel: str
+    summary: str
+    target: str
+
+
 COMMANDS = {
-    # name → (panel of the help page, "module:function", or "module:group" of commands)
-    "init": (PIPELINE, "synood_cli.cli.init:init"),
-    "select": (PIPELINE, "synood_cli.cli.select:select"),
-    "caption": (PIPELINE, "synood_cli.cli.caption:caption"),
-    "synthesize": (PIPELINE, "synood_cli.cli.synthesize:synthesize"),
-    "mine-labels": (PIPELINE, "synood_cli.cli.mine_labels:mine_labels"),
-    "train-proj": (PIPELINE, "synood_cli.cli.train_proj:train_proj"),
-    "train-labels": (PIPELINE, "synood_cli.cli.train_labels:train_labels"),
-    "eval": (PIPELINE, "synood_cli.cli.eval:evaluate"),
-    "score": (PIPELINE, "synood_cli.cli.score:score"),
-    "log": (WORKSPACE, "synood_cli.cli.log:log"),
-    "show": (WORKSPACE, "synood_cli.cli.show:show"),
-    "verify": (WORKSPACE, "synood_cli.cli.verify:verify"),
-    "gc": (WORKSPACE, "synood_cli.cli.gc:gc"),
-    "doctor": (WORKSPACE, "synood_cli.cli.doctor:doctor"),
-    "playground": (PLAYGROUND, "synood_cli.cli.playground:playground"),
+    "init": Entry(
+        PIPELINE,
+        "Make a workspace; one that is there already is left as it is.",
+        "synood_cli.cli.init:init",
+    ),
+    "select": Entry(
+        PIPELINE,
+        "Keep the most complex in-distribution images of each class (Sec. 3.4).",
+        "synood_cli.cli.select:select",
+    ),
+    "caption": Entry(
+        PIPELINE,
+        "Describe what surrounds the main object of each selected image (Eq. 3).",
+        "synood_cli.cli.caption:caption",
+    ),
+    "synthesize": Entry(
+        PIPELINE,
+        "Redraw each captioned image towards the boundary of the classifier (Eqs. 4-10).",
+        "synood_cli.cli.synthesize:synthesize",
+    ),
+    "mine-labels": Entry(
+        PIPELINE,
+        "Choose the negative labels (NegMining) and make the first head, NegLabel's.",
+        "synood_cli.cli.mine_labels:mine_labels",
+    ),
+    "train-proj": Entry(
+        PIPELINE,
+        "Train the projection of the image features (Eqs. 11-12); makes a new head.",
+        "synood_cli.cli.train_proj:train_proj",
+    ),
+    "train-labels": Entry(
+        PIPELINE,
+        "Fine-tune the features of the negative labels (Eqs. 13-14); makes a new head.",
+        "synood_cli.cli.train_labels:train_labels",
+    ),
+    "eval": Entry(
+        PIPELINE,
+        "AUROC and FPR95 of heads on OOD sets, with intervals (Sec. 4).",
+        "synood_cli.cli.eval:evaluate",
+    ),
+    "score": Entry(
+        PIPELINE,
+        "Score images with a head (Eq. 2): the higher, the more in-distribution.",
+        "synood_cli.cli.score:score",
+    ),
+    "log": Entry(
+        WORKSPACE,
+        "List the artifacts, the newest last; or the lineage of one.",
+        "synood_cli.cli.log:log",
+    ),
+    "show": Entry(
+        WORKSPACE,
+        "Show an artifact's settings, inputs, models, files and some of its rows; or its failures.",
+        "synood_cli.cli.show:show",
+    ),
+    "verify": Entry(
+        WORKSPACE,
+        "Hash every file and row again and compare with what was recorded. Exit code 1 when something differs.",
+        "synood_cli.cli.verify:verify",
+    ),
+    "gc": Entry(
+        WORKSPACE,
+        "Remove stray files; on demand, unfinished and superseded artifacts.",
+        "synood_cli.cli.gc:gc",
+    ),
+    "doctor": Entry(
+        WORKSPACE,
+        "Show versions, devices, caches, the workspace, and which models are on this machine.",
+        "synood_cli.cli.doctor:doctor",
+    ),
+    "playground": Entry(
+        PLAYGROUND,
+        "The miniature world that comes with synood.",
+        "synood_cli.cli.playground:playground",
+    ),
 }
 
 INTERRUPTED = 130
@@ -58,20 +126,22 @@ def _synood(
     """
 
 
-def _application() -> typer.Typer:
+def application(wanted: Collection[str] | None = None) -> typer.Typer:
+    """`synood` with all its commands; only the `wanted` ones are imported, of the others there is just the summary."""
     made = typer.Typer(name="synood", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
     made.callback()(_synood)
-    for name, (panel, target) in COMMANDS.items():
+    for name, (panel, summary, target) in COMMANDS.items():
         module, _, attribute = target.partition(":")
-        found = getattr(import_module(module), attribute)
+        found = getattr(import_module(module), attribute) if wanted is None or name in wanted else _unimported
         if isinstance(found, typer.Typer):
             made.add_typer(found, name=name, rich_help_panel=panel)
         else:
-            made.command(name, rich_help_panel=panel)(found)
+            made.command(name, help=summary if found is _unimported else None, rich_help_panel=panel)(found)
     return made
 
 
-app = _application()
+def _unimported() -> None:
+    """Stands for a command that is listed, not called."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,8 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    said = sys.argv[1:] if arguments is None else arguments
+    # Whoever completes a command line asks for options of any command.
+    wanted = None if "_SYNOOD_COMPLETE" in os.environ else set(said)
     try:
-        app(arguments, prog_name="synood")
+        application(wanted)(said, prog_name="synood")
     except SystemExit as stop:  # how typer ends, also a usage error (2) and an interrupted command (130)
         code = stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
@@ -117,6 +190,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _say(text: str) -> None:
+    from synood_cli.records import printable  # pydantic comes with it, which takes longer than the help page
+
     print(printable(text), file=sys.stderr)  # noqa: T201
 
 
