@@ -29,7 +29,7 @@ class Settings(Record):
 class SelectSettings(Settings):
     """Sec. 3.4: the most complex images of each class."""
 
-    per_class: int = Field(50, ge=1, description="Images kept per class, most complex first (Sec. 4.1).")
+    per_class: int = Field(50, ge=1, description="Images kept per class, most complex first (paper).")
 
 
 class CaptionSettings(Settings):
@@ -62,9 +62,9 @@ class SynthesizeSettings(Settings):
     resolution: int | None = Field(
         None, ge=8, description="Side of the synthetic images in pixels; none = the pipeline's own (512 for SD 2)."
     )
-    iterations: int = Field(3, ge=1, description="Forward passes; the noise moves between them (Sec. 4.1).")
-    steps: int = Field(20, ge=1, description="Scheduler steps of a whole diffusion (Sec. 4.1).")
-    strength: float = Field(0.6, gt=0, le=1, description="Share of the steps that is run (Sec. 4.1): 12 of 20.")
+    iterations: int = Field(3, ge=1, description="Forward passes; the noise moves between them (paper).")
+    steps: int = Field(20, ge=1, description="Scheduler steps of a whole diffusion (paper).")
+    strength: float = Field(0.6, gt=0, le=1, description="Share of the steps that is run (paper): 12 of 20.")
     guidance_scale: float = Field(8.0, ge=1, description="Classifier-free guidance (release).")
     step_size: float = Field(10.0, ge=0, description="rρ of Eq. 10, on the sum of the per-image losses.")
     loss: Loss = Field("energy", description="OOD loss on the classifier's logits: Eq. 7, or another score.")
@@ -109,10 +109,10 @@ class MineSettings(Settings):
 class TrainProjectionSettings(Settings):
     """Eqs. 11-12: the projection on CLIP's image side (Adam)."""
 
-    epochs: int = Field(3, ge=1, description="Passes over the pairs (Sec. 4.1).")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate (Sec. 4.1).")
-    weight_decay: float = Field(1e-5, ge=0, description="Adam's weight decay (Sec. 4.1).")
-    batch_size: int = Field(128, ge=1, description="Pairs per step (Sec. 4.1).")
+    epochs: int = Field(3, ge=1, description="Passes over the pairs (paper).")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate (paper).")
+    weight_decay: float = Field(1e-5, ge=0, description="Adam's weight decay (paper).")
+    batch_size: int = Field(128, ge=1, description="Pairs per step (paper).")
     final_learning_rate: float | None = Field(
         None, gt=0, description="Cosine decay ends here; none = constant (release: 1e-5)."
     )
@@ -125,8 +125,8 @@ class TrainProjectionSettings(Settings):
 class TrainLabelsSettings(Settings):
     """Eqs. 13-14: fine-tune the text features of the negative labels nearest to the synthetic images (SGD)."""
 
-    epochs: int = Field(5, ge=1, description="Passes over the synthetic images (Sec. 4.1).")
-    learning_rate: float = Field(2e-3, gt=0, description="SGD's learning rate (Sec. 4.1; release: 2e-2).")
+    epochs: int = Field(5, ge=1, description="Passes over the synthetic images (paper).")
+    learning_rate: float = Field(2e-3, gt=0, description="SGD's learning rate (paper).")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD's momentum (release: 0.9).")
     weight_decay: float = Field(0.0, ge=0, description="SGD's weight decay (release: 1e-5).")
     cosine: bool = Field(False, description="Cosine decay of the learning rate to zero (release).")

@@ -11,6 +11,7 @@ from huggingface_hub import snapshot_download
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn.functional import normalize
 
 from synood_cli.errors import ModelError
@@ -74,8 +75,28 @@ class OpenClipEncoder(ImageTextEncoder):
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """H(y), unit length, float32: N texts → (N, D). Texts longer than the context are cut at its end."""
         batches = [list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
-        features = [self._model.encode_text(self._tokenizer(batch).to(self.device)).float() for batch in batches]
+        features = [self._encode_tokens(self._tokenizer(batch)).float() for batch in batches]
         return normalize(torch.cat(features), dim=-1) if features else torch.empty(0, self.width, device=self.device)
+
+    def _encode_tokens(self, tokens: Tensor) -> Tensor:
+        """(N, context) token ids → (N, D).
+
+        A causal tower that is read at the end token never sees what follows it: the padding after the longest text
+        of the batch is cut off, which leaves a dozen positions of 77 where the texts are labels.
+        """
+        model = self._model
+        features: Tensor
+        if isinstance(model, open_clip.CLIP) and model.attn_mask is not None and model.text_pool_type == "argmax":
+            length = int(tokens.argmax(dim=-1).max()) + 1
+            cut = {
+                "positional_embedding": model.positional_embedding[:length],
+                "attn_mask": model.attn_mask[:length, :length],
+            }
+            output = functional_call(model, cut, kwargs={"text": tokens[:, :length].to(self.device)})
+            features = output["text_features"] if isinstance(output, dict) else output[1]
+        else:
+            features = model.encode_text(tokens.to(self.device))
+        return features
 
 
 def _source(spec: ModelSpec) -> tuple[str, str | None]:
