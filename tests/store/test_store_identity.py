@@ -28,6 +28,16 @@ def test_the_same_question_is_answered_from_the_store(store: Store) -> None:
     assert len(store.artifacts()) == 1
 
 
+def test_what_was_asked_for_last_is_the_newest(store: Store) -> None:
+    """A script that is run again must find its own chain, not the artifacts of another run since."""
+    first, second = begin(store, seed=0).complete(), begin(store, seed=1).complete()
+    assert store.newest("selection").name == second.name
+    assert begin(store, seed=0).artifact.reused
+    assert store.newest("selection").name == first.name
+    begin(store, seed=2)  # unfinished
+    assert store.newest("selection").name == first.name
+
+
 @pytest.mark.parametrize(
     "change",
     [

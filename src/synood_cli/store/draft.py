@@ -49,8 +49,10 @@ class Draft:
         """
         identity = cls.identity(stage, settings, inputs, models, seed, digests)
         if not force and (known := store.find(identity, "complete")):
+            store.ask_for(known)
             return cls(store, replace(known, reused=True))
         if known := store.find(identity, "unfinished"):
+            store.ask_for(known)
             draft = cls(store, known)
             draft._forget_failures()  # what failed before the interruption is tried again
             return draft
@@ -69,6 +71,7 @@ class Draft:
                 "seed": seed,
                 "tool_version": __version__,
                 "created_at": now(),
+                "asked": store.next_ask(),
             }
             artifact_id = store.db.table("artifacts").insert(row).last_pk
             store.db.table("lineage").insert_all(

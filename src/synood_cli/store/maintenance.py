@@ -98,8 +98,8 @@ def gc(store: Store, *, unfinished: bool, superseded: bool, dry_run: bool) -> li
 
 def _leaving(store: Store, *, unfinished: bool, superseded: bool) -> list[tuple[Artifact, str]]:
     artifacts = store.artifacts()
-    newest = {artifact.kind: artifact for artifact in artifacts if artifact.status == "complete"}
-    pending = [*newest.values(), *(a for a in artifacts if a.status == "unfinished" and not unfinished)]
+    kinds = {artifact.kind for artifact in artifacts if artifact.status == "complete"}
+    pending = [*(store.newest(kind) for kind in kinds), *(a for a in artifacts if a.status == "unfinished" and not unfinished)]
     needed: set[int] = set()
     while pending:
         artifact = pending.pop()

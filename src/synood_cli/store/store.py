@@ -160,10 +160,14 @@ class Store:
         return name
 
     def newest(self, kind: str) -> Artifact:
-        """The newest complete artifact of `kind`. Raises UsageError naming the command that makes one."""
+        """The complete artifact of `kind` that was asked for last: made, or made again and reused. So a script that is
+        run again finds at each step what its own step before has answered with.
+
+        Raises UsageError naming the command that makes one.
+        """
         rows = list(
             self.db.table("artifacts").rows_where(
-                "kind = ? and status = 'complete'", [kind], order_by="id desc", limit=1
+                "kind = ? and status = 'complete'", [kind], order_by="asked desc", limit=1
             )
         )
         if not rows:
@@ -180,6 +184,15 @@ class Store:
         if artifact.status != "complete":
             raise UsageError(f"{name} is not finished", hint=f"run its `synood {artifact.stage}` command again")
         return artifact
+
+    def next_ask(self) -> int:
+        """The number of the next question that is asked of this store."""
+        return int(self.db.execute("select coalesce(max(asked), 0) + 1 from artifacts").fetchone()[0])
+
+    def ask_for(self, artifact: Artifact) -> None:
+        """Note that `artifact` answers the newest question: `newest` gives it from now on."""
+        with self.db.atomic():
+            self.db.execute("update artifacts set asked = ? where id = ?", [self.next_ask(), artifact.id])
 
     def find(self, identity: str, status: str) -> Artifact | None:
         """The newest artifact that asks this very question, or None."""

@@ -16,6 +16,7 @@ create table artifacts (
     created_at text not null,
     finished_at text,
     seconds real not null default 0,     -- time worked, over all interrupted runs
+    asked integer not null,              -- rises with every time it was asked for: the newest of its kind is the default
     unique (kind, version)
 );
 create index artifacts_identity on artifacts (identity);
