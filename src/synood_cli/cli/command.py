@@ -25,6 +25,7 @@ from synood_cli.cli.options import (
     NoColorOption,
     QuietOption,
     RecipeOption,
+    RetryFailedOption,
     SeedOption,
     VerboseOption,
     WorkspaceOption,
@@ -40,7 +41,11 @@ Function = Callable[..., Any]
 
 _GIVEN = ("output", "store", "run", "settings", "models")
 _WORKSPACE = parameter("workspace", WorkspaceOption, None)
-_SHARED = {"limit": parameter("limit", LimitOption, None), "seed": parameter("seed", SeedOption, None)}
+_SHARED = {
+    "limit": parameter("limit", LimitOption, None),
+    "seed": parameter("seed", SeedOption, None),
+    "retry_failed": parameter("retry_failed", RetryFailedOption, False),
+}
 _RUNNING = [parameter("dry_run", DryRunOption, False), parameter("force", ForceOption, False)]
 _OUTPUT = [
     parameter("json", JsonOption, False),
@@ -55,7 +60,7 @@ def stage_command(
 ) -> Callable[[Function], Function]:
     """A command that runs a stage of the pipeline in the workspace and tells what it made.
 
-    Every field of the stage's settings class becomes an option. `takes` names shared options ("limit", "seed"),
+    Every field of the stage's settings class becomes an option. `takes` names shared options (of _SHARED),
     `models` fields of config.Models, `execution` fields of config.Execution; one that the settings have too
     (the batch size of a training) means the setting.
 
@@ -113,6 +118,7 @@ def _run_stage(
             progress=output.progress,
             seed=config.seed(said.get("seed")),
             force=said["force"],
+            retry_failed=said.get("retry_failed", False),
             limit=said.get("limit"),
             dry_run=said["dry_run"],
         )

@@ -45,6 +45,14 @@ DryRunOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Make it again even if it is there already.", rich_help_panel=RUNNING)
 ]
+RetryFailedOption = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed",
+        help="Where items failed, make another artifact: what succeeded is taken over, the rest tried again.",
+        rich_help_panel=RUNNING,
+    ),
+]
 RecipeOption = Annotated[
     Recipe | None,
     typer.Option(

@@ -16,6 +16,9 @@ SOME_FAILED = 3
 
 FAILURES_SHOWN = 5
 
+RETRIED = ("caption", "synthesize", "score")
+"""Stages with the option --retry-failed."""
+
 NEXT = {
     "select": "synood caption",
     "caption": "synood synthesize",
@@ -72,6 +75,8 @@ def _show_failures(output: Output, store: Store, artifact: Artifact) -> None:
     for item, reason in failures[:FAILURES_SHOWN]:
         output.problem(f"  {item}: {reason}")
     output.problem(f"all of them: synood show {artifact.name} --failures")
+    if artifact.stage in RETRIED:
+        output.problem("once the cause is gone, --retry-failed does them and keeps the rest")
 
 
 def show_plan(output: Output, plan: dict[str, Any]) -> None:

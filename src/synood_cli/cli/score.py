@@ -25,7 +25,7 @@ COLUMNS = ("path", "score", "decision", "predicted_class", "nearest_negative", "
 Row = dict[str, Any]
 
 
-@stage_command("score", takes=("limit",), execution=("device", "batch_size", "workers"))
+@stage_command("score", takes=("limit", "retry_failed"), execution=("device", "batch_size", "workers"))
 def score(
     run: Run,
     settings: ScoreSettings,

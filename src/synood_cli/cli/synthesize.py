@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @stage_command(
     "synthesize",
-    takes=("limit", "seed"),
+    takes=("limit", "seed", "retry_failed"),
     models=("inpainter", "classifier"),
     execution=("device", "batch_size", "gradient_chunk", "workers"),
 )

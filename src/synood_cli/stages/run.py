@@ -57,6 +57,7 @@ class Run:
     progress: Progress
     seed: int
     force: bool = False
+    retry_failed: bool = False
     limit: int | None = None
     dry_run: bool = False
     runner: LocalRunner = field(default_factory=lambda: LocalRunner(WORKERS))
@@ -88,13 +89,14 @@ class Run:
         if self.dry_run:
             identity = Draft.identity(stage, **question)
             complete = None if self.force else self.store.find(identity, "complete")
+            again = complete is not None and self.retry_failed and complete.items_failed > 0
             unfinished = self.store.find(identity, "unfinished")
             known = complete or unfinished
             raise Planned(
                 {
                     "stage": stage,
-                    "action": "reuse" if complete else "resume" if unfinished else "make",
-                    "artifact": known.name if known else kind,
+                    "action": "make" if again else "reuse" if complete else "resume" if unfinished else "make",
+                    "artifact": known.name if known and not again else kind,
                     "items": items,
                     "done": known.items_done if known else 0,
                     "inputs": {role: made.name for role, made in inputs.items()},
@@ -102,7 +104,7 @@ class Run:
                     "settings": question["settings"],
                 }
             )
-        return Draft.begin(self.store, kind, stage, **question, force=self.force)
+        return Draft.begin(self.store, kind, stage, **question, force=self.force, retry_failed=self.retry_failed)
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -11,7 +11,8 @@ from typing import Any
 from synood_cli import __version__
 from synood_cli.records import ModelSpec, printable
 from synood_cli.store.digest import content_digest
-from synood_cli.store.files import sha256_bytes, write_atomic
+from synood_cli.store.files import link_file, sha256_bytes, write_atomic
+from synood_cli.store.schema import ARTIFACT_TABLES
 from synood_cli.store.store import Artifact, Store, canonical_json, identity_of, now, stored_name
 
 
@@ -41,16 +42,20 @@ class Draft:
         seed: int,
         digests: Mapping[str, str] | None = None,
         force: bool = False,
+        retry_failed: bool = False,
     ) -> Draft:
         """Find or start the artifact for this question.
 
         `inputs` are artifacts (they enter the identity by content digest, and the lineage); `digests` are other
-        inputs: the fingerprint of a folder, of a file.
+        inputs: the fingerprint of a folder, of a file. `retry_failed`: where the answer lacks items that failed, start
+        another with everything that it has.
         """
         identity = cls.identity(stage, settings, inputs, models, seed, digests)
-        if not force and (known := store.find(identity, "complete")):
-            store.ask_for(known)
-            return cls(store, replace(known, reused=True))
+        complete = None if force else store.find(identity, "complete")
+        partial = complete if complete and retry_failed and complete.items_failed else None
+        if complete and not partial:
+            store.ask_for(complete)
+            return cls(store, replace(complete, reused=True))
         if known := store.find(identity, "unfinished"):
             store.ask_for(known)
             draft = cls(store, known)
@@ -81,7 +86,10 @@ class Draft:
                 {"artifact_id": artifact_id, "role": role, **spec.model_dump(exclude={"url"})}
                 for role, spec in models.items()
             )
-        return cls(store, store.get(row["name"]))
+        draft = cls(store, store.get(row["name"]))
+        if partial:
+            draft._copy(partial)
+        return draft
 
     @staticmethod
     def identity(
@@ -134,6 +142,24 @@ class Draft:
             row = {"item": stored_name(item), "reason": printable(reason), "created_at": now()}
             self.store.db.table("failures").insert({"artifact_id": self.artifact.id, **row})
             self._count(failed=1)
+
+    def _copy(self, other: Artifact) -> None:
+        """Take over what is finished in `other`: files (linked where the file system can), then rows."""
+        db, mine = self.store.db, self.artifact.id
+        paths = [row[0] for row in db.execute("select path from files where artifact_id = ?", [other.id])]
+        for path in paths:
+            link_file(other.folder / path, self.folder / path)
+        with db.atomic():
+            for table in (*ARTIFACT_TABLES, "files"):
+                columns = ", ".join(c.name for c in db.table(table).columns if c.name != "artifact_id")
+                theirs = f"select ?, {columns} from {table} where artifact_id = ?"
+                db.execute(f"insert into {table} (artifact_id, {columns}) {theirs}", [mine, other.id])
+            db.execute(
+                "update artifacts set (items_done, notes) = (select items_done, notes from artifacts where id = ?)"
+                " where id = ?",
+                [other.id, mine],
+            )
+        self.artifact = self.store.get(self.artifact.name)
 
     def _forget_failures(self) -> None:
         with self.store.db.atomic():

@@ -24,6 +24,10 @@ _REASONS = {
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EEXIST: "a file of that name is in the way",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.EISDIR: "it is a folder",
+    errno.EIO: "the disk does not answer as it should (input/output error)",
+    errno.ELOOP: "symbolic link loop",
+    errno.ENOENT: "its folder does not exist, or can hold no files",
 }
 
 
@@ -36,18 +40,25 @@ def disk_errors(path: Path) -> Iterator[None]:
         reason = _REASONS.get(error.errno or 0)
         if reason is None:
             raise
+        room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise StoreError(
             f"cannot write {printable(str(path))}: {reason}",
-            hint="what was finished is kept: make room (or choose another folder), then run the same command again",
+            hint=f"what was finished is kept: {'make room' if room else 'put that right'} (or choose another place), "
+            "then run the same command again",
         ) from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a crash leaves the old file or the new one, never a part.
+    """Write `content` to `path` so that a crash leaves the old file or the new one, never a part. A link is followed;
+    a device or a pipe is no file to put another in the place of, and is written to.
 
     Raises StoreError when the disk is full or the folder cannot be written.
     """
     with disk_errors(path):
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
@@ -60,6 +71,20 @@ def write_atomic(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Give the file `source` a second name `target`; a copy where the file system has no hard links.
+
+    Files of artifacts are never written to, so two names of one file are as good as two files.
+    """
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(source)
+        except OSError:
+            write_atomic(target, source.read_bytes())
 
 
 def sync_folder(folder: Path) -> None:

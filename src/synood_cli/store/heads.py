@@ -108,6 +108,8 @@ class HeadInfo(Record):
             content = json.loads(path.read_bytes())
         except FileNotFoundError as error:
             raise StoreError(f"there is no head in {folder} (no {INFO_FILE})", hint="synood log --kind head") from error
+        except OSError as error:
+            raise StoreError(f"cannot read {shown}: {error.strerror}", hint="check its permissions") from error
         except ValueError as error:
             raise StoreError(f"{shown} is not JSON: {error}", hint="the head is damaged: make it anew") from error
         found = content.get("format") if isinstance(content, dict) else None
@@ -160,6 +162,8 @@ class Head:
             tensors = load(path.read_bytes())
         except FileNotFoundError as error:
             raise StoreError(f"the head in {folder} has no {TENSOR_FILE}", hint="make or fetch it anew") from error
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}", hint="check its permissions") from error
         except (SafetensorError, ValueError) as error:
             raise StoreError(f"{path} is damaged: {error}", hint="make or fetch the head anew") from error
         head = cls(info, tensors)

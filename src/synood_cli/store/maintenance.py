@@ -73,7 +73,7 @@ def gc(store: Store, *, unfinished: bool, superseded: bool, dry_run: bool) -> li
 
     Always: temporary files that a crash left, and what lies in artifacts/ without belonging to an artifact.
     `unfinished`: artifacts that an interrupted run left. `superseded`: complete artifacts that are neither the newest
-    of their kind nor what one that stays was made from.
+    of their kind nor what one that stays was made from: its inputs, and the features that it notes.
 
     The store must be open for writing. Rows go first, in one transaction: a crash leaves files that the next run
     removes, never rows without files.
@@ -98,14 +98,19 @@ def gc(store: Store, *, unfinished: bool, superseded: bool, dry_run: bool) -> li
 
 def _leaving(store: Store, *, unfinished: bool, superseded: bool) -> list[tuple[Artifact, str]]:
     artifacts = store.artifacts()
+    by_name = {artifact.name: artifact for artifact in artifacts}
     kinds = {artifact.kind for artifact in artifacts if artifact.status == "complete"}
-    pending = [*(store.newest(kind) for kind in kinds), *(a for a in artifacts if a.status == "unfinished" and not unfinished)]
+    pending = [
+        *(store.newest(kind) for kind in kinds),
+        *(a for a in artifacts if a.status == "unfinished" and not unfinished),
+    ]
     needed: set[int] = set()
     while pending:
         artifact = pending.pop()
         if artifact.id not in needed:
             needed.add(artifact.id)
             pending.extend(store.inputs(artifact).values())
+            pending.extend(by_name[name] for name in artifact.notes.get("features", ()) if name in by_name)
     asked = {"unfinished": unfinished, "complete": superseded}
     reasons = {"unfinished": "unfinished", "complete": "superseded"}
     return [(a, reasons[a.status]) for a in artifacts if asked[a.status] and a.id not in needed]

@@ -20,7 +20,7 @@ from sqlite_utils import Database
 from synood_cli.errors import StoreError, UsageError
 from synood_cli.records import ModelSpec
 from synood_cli.store.files import sha256_file
-from synood_cli.store.schema import ARTIFACT_TABLES, is_current, migrate
+from synood_cli.store.schema import ARTIFACT_TABLES, is_current, is_empty, migrate
 from synood_cli.store.workspace import Workspace
 
 MAKERS = {
@@ -93,11 +93,14 @@ def database_errors(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         text = str(error)
         if "full" in text or "disk I/O" in text:
+            text = text.replace("disk I/O error", "disk I/O error (is the disk full?)")
             hint = "what was finished is kept: make room, then run the same command again"
         elif "locked" in text:
             hint = "another program holds the database open for writing: close it, then run the same command again"
-        elif "malformed" in text or "not a database" in text or "readonly" in text:
-            hint = "restore the file, or check its permissions; `synood init` starts a new workspace"
+        elif any(
+            sign in text for sign in ("malformed", "not a database", "readonly", "unable to open", "no such table")
+        ):
+            hint = "restore the file, or check its permissions; `synood init DIR` starts a new workspace"
         else:
             raise
         raise StoreError(f"{path}: {text}", hint=hint) from error
@@ -116,7 +119,7 @@ class Store:
         """Open the database, migrating it if an older synood wrote it.
 
         Raises StoreError when another process holds the workspace (for writing), when a newer synood wrote the
-        database, or when the file is no database.
+        database, when the file is no database, or when it is gone and artifacts are left without it.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(database_errors(workspace.database))
@@ -124,8 +127,10 @@ class Store:
                 stack.enter_context(workspace.lock())
             # Reading a workspace that holds nothing yet leaves no database behind.
             place = workspace.database if write or workspace.database.exists() else ":memory:"
-            db = Database(sqlite3.connect(place, timeout=30))
+            db = Database(_connect(workspace.database, place, write))
             stack.callback(db.close)
+            if is_empty(db):
+                _refuse_orphans(workspace)
             db.enable_wal()
             db.execute("pragma foreign_keys = on")
             db.execute("pragma synchronous = full")
@@ -133,7 +138,18 @@ class Store:
                 if not write and place == workspace.database:
                     stack.enter_context(workspace.lock())
                 migrate(db)
-            yield cls(workspace, db)
+            store = cls(workspace, db)
+            if write:
+                stack.callback(store.forget_begun)
+            yield store
+
+    def forget_begun(self) -> None:
+        """Forget the artifacts that were begun and hold nothing yet, such as those of a command that found no model."""
+        with contextlib.suppress(sqlite3.Error), self.db.atomic():
+            for artifact in self.artifacts():
+                empty = not (artifact.items_done or artifact.items_failed or artifact.notes)
+                if artifact.status == "unfinished" and empty and not artifact.folder.exists():
+                    self.db.execute("delete from artifacts where id = ?", [artifact.id])
 
     def artifacts(self, kind: str | None = None) -> list[Artifact]:
         """All artifacts, oldest first."""
@@ -195,13 +211,20 @@ class Store:
             self.db.execute("update artifacts set asked = ? where id = ?", [self.next_ask(), artifact.id])
 
     def find(self, identity: str, status: str) -> Artifact | None:
-        """The newest artifact that asks this very question, or None."""
-        rows = list(
-            self.db.table("artifacts").rows_where(
-                "identity = ? and status = ?", [identity, status], order_by="id desc", limit=1
-            )
+        """The newest artifact that asks this very question, or None. A complete one whose files are no longer all there
+        answers nothing.
+        """
+        rows = self.db.table("artifacts").rows_where(
+            "identity = ? and status = ?", [identity, status], order_by="id desc"
         )
-        return self._artifact(rows[0]) if rows else None
+        found = (self._artifact(row) for row in rows)
+        return next((artifact for artifact in found if status != "complete" or self._has_its_files(artifact)), None)
+
+    def _has_its_files(self, artifact: Artifact) -> bool:
+        """Whether each file of `artifact` is there in its size; `verify` looks at the content too."""
+        rows = self.db.execute("select path, bytes from files where artifact_id = ?", [artifact.id]).fetchall()
+        paths = ((artifact.folder / loaded_name(name), size) for name, size in rows)
+        return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
     def inputs(self, artifact: Artifact) -> dict[str, Artifact]:
         """The artifacts that `artifact` was made from, by role."""
@@ -279,7 +302,10 @@ class Store:
         return row
 
     def file_digest(self, path: Path) -> str:
-        """SHA-256 of a (large) file, remembered by path, size and modification time."""
+        """SHA-256 of a (large) file, remembered by path, size and modification time, where the database can be written.
+
+        Raises StoreError when it cannot be read.
+        """
         stat = path.stat()
         name = stored_name(str(path.absolute()))
         known = self.db.execute(
@@ -288,9 +314,13 @@ class Store:
         ).fetchone()
         if known:
             return str(known[0])
-        digest = sha256_file(path)
+        try:
+            digest = sha256_file(path)
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}", hint="check its permissions") from error
         row = {"path": name, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
-        self.db.table("digest_cache").insert(row, replace=True)
+        with contextlib.suppress(sqlite3.OperationalError):
+            self.db.table("digest_cache").insert(row, replace=True)
         return digest
 
     def _artifact(self, row: Mapping[str, Any]) -> Artifact:
@@ -298,6 +328,26 @@ class Store:
         values["settings"] = json.loads(row["settings"])
         values["notes"] = json.loads(row["notes"])
         return Artifact(**values, folder=self.workspace.artifacts / row["name"])
+
+
+def _connect(database: Path, place: Path | str, write: bool) -> sqlite3.Connection:
+    """A connection to `place`, the database or ":memory:". Where its folder cannot be written and nobody writes it,
+    it is taken as it is: SQLite would put files of its own beside it, also for reading."""
+    beside = database.with_name(f"{database.name}-wal")
+    if write or place != database or os.access(database.parent, os.W_OK, effective_ids=True) or beside.exists():
+        return sqlite3.connect(place, timeout=30)
+    return sqlite3.connect(f"{database.as_uri()}?immutable=1", uri=True)
+
+
+def _refuse_orphans(workspace: Workspace) -> None:
+    """Raise StoreError when the workspace has artifacts but an empty database: new ones would be mixed with them."""
+    orphans = sorted(path.name for path in workspace.artifacts.glob("*@*")) if workspace.artifacts.is_dir() else []
+    if orphans:
+        raise StoreError(
+            f"{workspace.database} is missing or empty, and {workspace.artifacts} holds {len(orphans)} artifacts "
+            f"that it knew ({orphans[0]}, …)",
+            hint="restore the database from a copy, or move the artifacts away to start anew",
+        )
 
 
 def identity_of(
