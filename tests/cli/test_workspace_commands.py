@@ -26,6 +26,7 @@ def draft_of_captions(workspace: Path, *, finish: bool) -> None:
     with Store.open(Workspace(workspace), write=True) as store:
         inputs = {"selection": store.newest("selection")}
         draft = Draft.begin(store, "captions", "caption", settings={}, inputs=inputs, models={}, seed=0)
+        draft.note({"warnings": []})  # what holds nothing at all is forgotten
         if finish:
             draft.complete()
 

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline import Silent
 from synood_cli.config import CaptionSettings, Models, SelectSettings
+from synood_cli.errors import SynoodError
 from synood_cli.models.clip_tokens import count_clip_tokens
 from synood_cli.stages.caption import caption
 from synood_cli.stages.select import select
@@ -58,13 +59,19 @@ def test_an_image_without_caption_is_a_failure(store, make_run, selection, tmp_p
     assert "line 6" in warning
 
 
-def test_a_description_of_the_main_object_alone_is_a_failure(store, make_run, selection, tmp_path):
+def test_a_description_of_the_main_object_alone_is_a_failure_and_failures_alone_are_no_captions(
+    store, make_run, selection, tmp_path
+):
     names = [store.image(row["image_id"])["name"] for row in store.rows(selection, "selected_images")]
     lines = [{"image": name, "elements": ["a cat", "dogs", "frog"]} for name in names]
     for line, name in zip(lines, names, strict=True):
         line["elements"] = [name.split("/")[0]]
-    made = caption(make_run(), SETTINGS, Models(), selection, captions_file(tmp_path / "c.jsonl", lines))
-    assert (made.items_done, made.items_failed) == (0, 6)
+    with pytest.raises(
+        SynoodError, match=r"all 6 images failed; the first: cat/0.jpg: the description names only the main"
+    ):
+        caption(make_run(), SETTINGS, Models(), selection, captions_file(tmp_path / "c.jsonl", lines))
+    [made] = store.artifacts("captions")
+    assert (made.status, made.items_done, made.items_failed) == ("unfinished", 0, 6)
     assert all("names only the main object" in reason for _, reason in store.failures(made))
 
 

@@ -136,7 +136,8 @@ def workspace_command(*, write: bool) -> Callable[[Function], Function]:
     def call(function: Function, own: dict[str, Any], said: dict[str, Any]) -> None:
         from synood_cli.store.store import Store
 
-        with closing(_output(said)) as output, Store.open(Workspace.find(said["workspace"]), write=write) as store:
+        workspace, changes = Workspace.find(said["workspace"]), write and not own.get("dry_run")
+        with closing(_output(said)) as output, Store.open(workspace, write=changes) as store:
             function(store=store, output=output, **own)
 
     return _exposing([_WORKSPACE, *_OUTPUT], call)

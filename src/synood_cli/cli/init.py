@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +23,9 @@ def init(
 
     existed = (folder / "synood.toml").exists()
     workspace = Workspace.create(folder)
-    with Store.open(workspace, write=True):
+    with Store.open(workspace, write=not workspace.database.exists()):
         output.document({"workspace": str(workspace.root), "created": not existed})
         output.line(f"{workspace.root}: {'is a workspace already' if existed else 'workspace made'}")
-    where = "" if workspace.root == Path.cwd() else f" -w {folder}"
+    where = "" if workspace.root == Path.cwd() else f" -w {shlex.quote(str(folder))}"
     output.note(f"settings: {workspace.settings_file}")
     output.hint(f"synood select{where} PHOTOS, a folder with one folder of images per class")

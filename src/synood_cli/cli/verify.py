@@ -23,7 +23,9 @@ def verify(store: Store, output: Output) -> None:
     output.document({"artifacts": len(complete), "problems": [problem._asdict() for problem in problems]})
     if problems:
         output.table(["where", "problem"], problems)
-        output.note(f"{len(problems)} problems; `synood gc` removes what belongs to no artifact")
+        output.note(
+            f"{len(problems)} problem{'s' * (len(problems) > 1)}; `synood gc` removes what belongs to no artifact"
+        )
         output.note("what is damaged can be made again: run its command with --force")
         raise typer.Exit(1)
     output.line(f"{len(complete)} complete artifacts are as they were written")

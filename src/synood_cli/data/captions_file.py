@@ -31,7 +31,7 @@ class CaptionsFile:
     ignored, and so are blank lines. `problems` are (line number, reason): malformed lines, which are left out, and
     repeated images, of which the last line counts.
 
-    Raises UsageError when the file cannot be read.
+    Raises UsageError when the file cannot be read or has no good line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,6 +58,12 @@ class CaptionsFile:
                     (number, f"{printable(image)} was captioned in line {first} already; the last counts")
                 )
             self._captions[name] = caption
+        if not self._captions:
+            why = "".join(f"; line {number}: {reason}" for number, reason in self.problems[:1])
+            raise UsageError(
+                f"the captions file {printable(str(path))} has no caption{why}",
+                hint='a line is {"image": path, "caption": text} or {"image": path, "elements": [text, …]}',
+            )
 
     def __len__(self) -> int:
         return len(self._captions)

@@ -72,7 +72,7 @@ class ClipTags(Captioner):
         return [Description(", ".join(words), words, seconds) if words else nothing for words in found]
 
     def _encode(self, words: Sequence[str]) -> Tensor:
-        return self.encoder.encode_texts([self.template.format(word) for word in words])
+        return self.encoder.encode_texts([self.template.replace("{}", word) for word in words])
 
     def _best(self, z_scores: Tensor) -> list[str]:
         order = z_scores.argsort(descending=True, stable=True)[: self.top].tolist()

@@ -94,15 +94,15 @@ def _check_folder(spec: ModelSpec, role: str, library: str) -> None:
         path = Path(spec.name.removeprefix("local-dir:")).expanduser()
         if spec.name.startswith(("local-dir:", "/", ".", "~")) or path.exists():
             what = "is a file, not a folder" if path.exists() else "does not exist"
-            raise ModelError(f"cannot load a {role}: {path} {what}", hint="give a model's folder or its hub id")
+            raise ModelError(f"cannot load the {role}: {path} {what}", hint="give a model's folder or its hub id")
     elif (kind := folder_kind(folder)) != library:
         found = f"a folder in {kind}'s format" if kind else f"no folder in {library}'s format"
-        raise ModelError(f"cannot load a {role}: {folder} is {found}", hint=f"a {role} is loaded by {library}")
+        raise ModelError(f"cannot load the {role}: {folder} is {found}", hint=f"the {role} is loaded by {library}")
 
 
 def _what_next(spec: ModelSpec, role: str, library: str) -> str:
     if spec.folder is not None:
-        return f"check that the folder is complete, and in the format in which {library} saves a {role}"
+        return f"check that the folder is complete, and in the format in which {library} saves the {role}"
     hub = hub_id(spec)
     fetch = f"`hf download {hub}`" if hub else "a download"
     return f"check the name and the network (is HF_HUB_OFFLINE set?); {fetch} elsewhere gives a folder that works too"

@@ -70,6 +70,12 @@ class OpenAiServerCaptioner(Captioner):
         self.attempts = attempts
         self.backoff = backoff
         self.endpoint = chat_completions_url(spec.url)
+        try:
+            usable = httpx.URL(self.endpoint).scheme in ("http", "https")
+        except httpx.InvalidURL:
+            usable = False
+        if not usable:
+            raise UsageError(f"{spec.url!r} is no address of a server", hint="write http://HOST:PORT")
         key = next((os.environ[name] for name in API_KEY_VARIABLES if os.environ.get(name)), None)
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -106,7 +112,7 @@ class OpenAiServerCaptioner(Captioner):
                     "role": "user",
                     "content": [
                         {"type": "image_url", "image_url": {"url": data_url(image)}},
-                        {"type": "text", "text": self.instruction.format(class_name=class_name)},
+                        {"type": "text", "text": self.instruction.replace("{class_name}", class_name)},
                     ],
                 }
             ],

@@ -58,7 +58,7 @@ class TransformersCaptioner(Captioner):
         An image that the processor refuses, or that is answered with nothing, yields an ItemError instead.
         """
         started = time.perf_counter()
-        instructions = [self.instruction.format(class_name=class_name) for class_name in class_names]
+        instructions = [self.instruction.replace("{class_name}", name) for name in class_names]
         try:
             inputs = self._inputs(images, instructions)
         except (ValueError, ArithmeticError) as error:  # what processors raise at sizes that they cannot handle

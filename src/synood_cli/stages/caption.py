@@ -12,10 +12,10 @@ from synood_cli.data.captions_file import CaptionsFile
 from synood_cli.data.folders import class_text
 from synood_cli.data.vocabulary import default_vocabulary, read_vocabulary
 from synood_cli.data.wordnet import synonyms_of
-from synood_cli.errors import ItemError
+from synood_cli.errors import ItemError, UsageError
 from synood_cli.models.revisions import resolve_revision
 from synood_cli.records import Description, ImageFile, ModelSpec
-from synood_cli.stages.run import Run, batches
+from synood_cli.stages.run import Run, batches, complete
 from synood_cli.stages.selected import SelectedImage, selected_images
 from synood_cli.store.draft import Draft
 from synood_cli.store.files import sha256_bytes
@@ -54,13 +54,16 @@ def caption(
     The descriptions come from the captioner that `models` names, or from the JSONL file `captions`. `vocabulary` is
     a file of elements for the captioner clip-tags. An image without a usable description is a failure.
     """
+    for template, placeholder in ((settings.template, "{elements}"), (settings.tag_template, "{}")):
+        if placeholder not in template:
+            raise UsageError(f"the prompt template {template!r} has no {placeholder}", hint=f"add {placeholder} to it")
     images = selected_images(run.store, selection, run.limit)
     file = CaptionsFile(captions) if captions else None
     words = _vocabulary(models, file, vocabulary)
-    specs = {} if file else _specs(run, models)
+    specs = _specs(run, models) if file is None else {}
     source = (
         {"captions": _captions_digest(images, file)}
-        if file
+        if file is not None
         else {"vocabulary": sha256_bytes("\n".join(words).encode())}
     )
     draft = run.begin(
@@ -77,14 +80,14 @@ def caption(
         return draft.artifact
     finished = draft.keys("prompts")
     todo = [image for image in images if image.image_id not in finished]
-    if file:
+    if file is not None:
         todo = _with_captions(draft, todo, file, captions)
         draft.note({"warnings": [f"{captions}, line {number}: {reason}" for number, reason in file.problems]})
     run.progress.start("caption", len(images), len(images) - len(todo))
     options: dict[str, Any] = {"settings": settings, "execution": run.execution, "specs": specs, "vocabulary": words}
     size = run.execution.concurrency if models.captioner_url else run.execution.batch_size
     _describe(run, draft, todo, file, options, size)
-    return draft.complete()
+    return complete(draft, "images")
 
 
 def _vocabulary(models: Models, file: CaptionsFile | None, vocabulary: Path | None) -> list[str]:
@@ -150,6 +153,6 @@ def _describe(
 
 def _job(image: SelectedImage, file: CaptionsFile | None) -> CaptionJob:
     label = class_text(image.class_name)
-    found = file.find(_image_file(image)) if file else None
+    found = None if file is None else file.find(_image_file(image))
     given = Description(found.text, found.elements) if found else None
     return CaptionJob(image.path, label, tuple(synonyms_of(label)), given)

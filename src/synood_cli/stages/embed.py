@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from synood_cli.data.images import read_image
@@ -38,6 +39,10 @@ BATCHES_PER_JOB = 8
 
 TEXTS_PER_JOB = 256
 """Texts that go to a worker at once."""
+
+NOT_FINITE = "CLIP's features of it are not finite numbers; try --precision fp32"
+TOO_LONG = "not enough memory to scale the picture to CLIP's size"
+"""Why a picture that can be read has no features: it will have none the next time either."""
 
 
 class Item(NamedTuple):
@@ -116,8 +121,12 @@ def load_features(folder: Path) -> Features:
     """All shards of a features artifact as one (rows, D) array. Raises StoreError when there is none."""
     shards = sorted(folder.glob("shard-*.safetensors"))
     if not shards:
-        raise StoreError(f"there are no features in {folder}", hint="`synood verify` finds what else is missing")
-    return np.concatenate([load_file(shard)["features"] for shard in shards])
+        raise StoreError(f"there are no features in {folder}", hint="run the same command again")
+    try:
+        return np.concatenate([load_file(shard)["features"] for shard in shards])
+    except (OSError, SafetensorError) as error:
+        hint = "remove that folder, then run the same command again: they are made anew"
+        raise StoreError(f"cannot read the features in {folder}: {error}", hint=hint) from error
 
 
 def positions(store: Store, features: Artifact) -> dict[str, int]:
@@ -152,16 +161,21 @@ class _Work(NamedTuple):
 def _embed(run: Run, spec: ModelSpec, work: _Work, digest: str, precision: Precision, what: str) -> Artifact:
     # The features of a set do not depend on who asks for them: neither the caller's --limit (which is in the digest)
     # nor its --force (the same model gives the same features) makes another set.
-    draft = replace(run, limit=None, force=False, dry_run=False).begin(
-        "features",
-        f"embed-{work.kind}",
-        items=len(work.names),
-        settings={"precision": precision},
-        inputs={},
-        models={"clip": spec},
-        digests={work.kind: digest},
-        seeded=False,
-    )
+    def begin(retry_failed: bool) -> Draft:
+        return replace(run, limit=None, force=False, retry_failed=retry_failed, dry_run=False).begin(
+            "features",
+            f"embed-{work.kind}",
+            items=len(work.names),
+            settings={"precision": precision},
+            inputs={},
+            models={"clip": spec},
+            digests={work.kind: digest},
+            seeded=False,
+        )
+
+    draft = begin(retry_failed=False)
+    if draft.artifact.reused and _curable(draft, work):
+        draft = begin(retry_failed=True)
     if draft.artifact.reused:
         return draft.artifact
     shards = list(batches(range(len(work.names)), SHARD_ROWS))
@@ -222,6 +236,13 @@ def _finished(draft: Draft, work: _Work, shards: Sequence[Sequence[int]]) -> tup
         rows += len(shard) - len(missing)
         number += 1
     return number, rows
+
+
+def _curable(draft: Draft, work: _Work) -> bool:
+    """Whether an image that could not be read can be read by now."""
+    paths = dict(zip(work.names, map(Path, work.inputs), strict=True))
+    failed = [item for item, reason in draft.store.failures(draft.artifact) if reason not in (NOT_FINITE, TOO_LONG)]
+    return any(_reading_problem(paths[item]) is None for item in failed)
 
 
 def _reading_problem(path: Path) -> str | None:

@@ -92,7 +92,8 @@ def mine_labels(
     run.progress.advance()
     if not mined.chosen:
         raise SynoodError(
-            f"{settings.share:.0%} of {len(pool)} candidates is not even one label",
+            f"{settings.share:.0%} of {sum(map(len, pools))} candidates is not even one label "
+            f"({len(pool)} were given; those that name an in-distribution class are left out)",
             hint="give more candidates, or a larger --share",
         )
     info = HeadInfo(

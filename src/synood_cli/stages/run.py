@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from synood_cli.config import Execution
+from synood_cli.errors import SynoodError
 from synood_cli.records import ModelSpec
 from synood_cli.registry import Registry
 from synood_cli.runners.local import LocalRunner
@@ -105,6 +106,20 @@ class Run:
                 }
             )
         return Draft.begin(self.store, kind, stage, **question, force=self.force, retry_failed=self.retry_failed)
+
+
+def complete(draft: Draft, what: str) -> Artifact:
+    """Seal the artifact. Raises SynoodError when all of its items (`what`, in the plural) failed: it stays unfinished,
+    so that no later stage takes it for its input and the same command tries again.
+    """
+    made = draft.store.get(draft.artifact.name)
+    if made.items_failed and not made.items_done:
+        item, reason = draft.store.failures(made)[0]
+        raise SynoodError(
+            f"all {made.items_failed} {what} failed; the first: {item}: {reason}",
+            hint=f"all of them: synood show {made.name} --failures",
+        )
+    return draft.complete()
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

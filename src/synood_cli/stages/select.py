@@ -16,7 +16,7 @@ from synood_cli.data.images import ImageHeader, complexity_bytes, image_header, 
 from synood_cli.errors import ItemError
 from synood_cli.method.complexity import complexity, top_complex
 from synood_cli.records import ImageFile, printable
-from synood_cli.stages.run import Run
+from synood_cli.stages.run import Run, complete
 from synood_cli.store.draft import Draft
 from synood_cli.store.files import sha256_file
 from synood_cli.store.store import Artifact
@@ -142,4 +142,4 @@ def _finish(run: Run, draft: Draft, settings: SelectSettings, classes: dict[str,
             f"the smallest is {printable(smallest)} with {short[smallest]}"
         )
     draft.note({"classes": len(counts), "warnings": warnings})
-    return draft.complete()
+    return complete(draft, "images")

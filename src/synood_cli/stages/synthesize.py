@@ -16,7 +16,7 @@ from synood_cli.data.folders import class_text
 from synood_cli.errors import ItemError, SynoodError
 from synood_cli.method.seeds import image_seed
 from synood_cli.models.revisions import resolve_revision
-from synood_cli.stages.run import Run, batches
+from synood_cli.stages.run import Run, batches, complete
 from synood_cli.stages.selected import SelectedImage, class_folders, selected_images
 from synood_cli.store.draft import Draft
 from synood_cli.store.store import Artifact
@@ -103,7 +103,7 @@ def synthesize(run: Run, settings: SynthesizeSettings, models: Models, captions:
     for batch, made in zip(batches(todo, run.execution.batch_size), results, strict=True):
         for image, result in zip(batch, made, strict=True):
             _store(run, draft, image, result, boundary)
-    return draft.complete()
+    return complete(draft, "images")
 
 
 def _boundary(
@@ -123,7 +123,8 @@ def _boundary(
         run.progress.advance(len(batch_scores))
     if not scores:
         raise SynoodError(
-            "none of the selected images can be read any more", hint="are they where `synood select` found them?"
+            f"none of the {len(selected)} selected images can be read and scored by the classifier",
+            hint="are they where `synood select` found them? If so, try --precision fp32",
         )
     import torch
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,7 +64,9 @@ class Workspace:
         named = given or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
         if named is not None:
             if not (named / "synood.toml").is_file():
-                raise UsageError(f"{named} is no synood workspace (no synood.toml)", hint=f"synood init {named}")
+                raise UsageError(
+                    f"{named} is no synood workspace (no synood.toml)", hint=f"synood init {shlex.quote(str(named))}"
+                )
             return cls(named.absolute())
         here = Path.cwd()
         for folder in (here, *here.parents):

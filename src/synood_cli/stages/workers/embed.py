@@ -13,12 +13,12 @@ from torch import Tensor
 
 from synood_cli.config import Execution
 from synood_cli.data.images import read_image
-from synood_cli.errors import ItemError
+from synood_cli.errors import ItemError, ModelError
 from synood_cli.models.build import build_encoder
 from synood_cli.models.loading import choose_device
 from synood_cli.models.protocols import ImageTextEncoder
-from synood_cli.records import ModelSpec, Precision
-from synood_cli.stages.embed import Embedded
+from synood_cli.records import ModelSpec, Precision, printable
+from synood_cli.stages.embed import NOT_FINITE, TOO_LONG, Embedded
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -41,6 +41,12 @@ class EmbeddingWorker:
     def texts(self, texts: Sequence[str]) -> Embedded:
         """H(y) of each text, unit length."""
         features = self.encoder.encode_texts(texts)
+        if not features.isfinite().all():
+            broken = texts[int((~features.isfinite().all(dim=1)).nonzero()[0])]
+            raise ModelError(
+                f"the features that {self.encoder.spec.name} gives to {printable(broken)!r} are not finite numbers",
+                hint="try --precision fp32, or other weights",
+            )
         return Embedded(features.cpu().numpy(), [None] * len(texts), clip_description(self.encoder))
 
     def encode(self, paths: Sequence[Path]) -> tuple[Tensor, list[str | None]]:
@@ -59,7 +65,7 @@ class EmbeddingWorker:
                 waiting = []
         if waiting:
             features.append(self.encoder.encode_images(torch.stack(waiting)))
-        return torch.cat(features), problems
+        return finite_rows(torch.cat(features), problems)
 
     def _prepare(self, path: Path) -> Tensor | ItemError:
         try:
@@ -67,7 +73,14 @@ class EmbeddingWorker:
         except ItemError as error:
             return error
         except MemoryError:  # CLIP scales the short side up: a strip of one pixel becomes enormous
-            return ItemError("not enough memory to scale the picture to CLIP's size")
+            return ItemError(TOO_LONG)
+
+
+def finite_rows(features: Tensor, problems: list[str | None]) -> tuple[Tensor, list[str | None]]:
+    """The rows that are numbers, and NOT_FINITE as the problem of the others. `problems` has a None for each row."""
+    finite = features.isfinite().all(dim=1)
+    verdicts = iter(finite.tolist())
+    return features[finite], [problem or (None if next(verdicts) else NOT_FINITE) for problem in problems]
 
 
 def clip_description(encoder: ImageTextEncoder) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,11 +122,12 @@ class SynthesisWorker:
     @torch.no_grad()
     def score_photographs(self, batch: Sequence[Path]) -> list[float | None]:
         """The score under g of each photograph, read and sized as the synthetic images are; None for one that cannot
-        be read (the synthesis will say why)."""
+        be read, or whose score is not finite (the synthesis will say why)."""
         pixels = self._pixels.read(batch)
         whole = [image for image in pixels if isinstance(image, Tensor)]
         scores = iter(ood_loss(self._settings).score(self._g.logits(torch.stack(whole))).tolist() if whole else [])
-        return [next(scores) if isinstance(image, Tensor) else None for image in pixels]
+        found = [next(scores) if isinstance(image, Tensor) else None for image in pixels]
+        return [score if score is not None and math.isfinite(score) else None for score in found]
 
     def __call__(self, batch: Sequence[SynthesisJob]) -> list[Synthesized | ItemError]:
         """One synthetic image a job, in order, or why there is none."""
@@ -192,8 +194,14 @@ class SynthesisWorker:
         self, result: SynthesisResult, row: int, prompt: str, encoding: Encoding, seconds: float
     ) -> Synthesized | ItemError:
         pixels = result.pixels[row]
-        if not torch.isfinite(pixels).all():
-            return ItemError("the model produced values that are no numbers; try --precision fp32")
+        for number, step in enumerate(result.trajectory, start=1):
+            values = {"score": step.score, "loss": step.loss, "gradient": step.gradient_norm}
+            for name, value in values.items():
+                if value is not None and not value[row].isfinite():
+                    reason = f"the {name} of iteration {number} is not a finite number"
+                    return ItemError(f"{reason}; try --precision fp32, or a smaller --step-size")
+        if not pixels.isfinite().all():
+            return ItemError("the decoder painted values that are not finite numbers; try --precision fp32")
         levels = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         content = encode(Image.fromarray(levels), encoding)
         height, width = levels.shape[:2]
