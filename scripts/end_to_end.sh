@@ -43,4 +43,5 @@ run train-labels
 run eval --ind "$work/ind" --ood near="$work/near" --ood far="$work/far"
 run score "$work/near" --head head@3 --format csv -o "$work/scores.csv"
 head -n 3 "$work/scores.csv"
+run report
 run log

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Collection, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, NamedTuple, NoReturn
 
 import typer
@@ -84,6 +85,11 @@ COMMANDS = {
         "Show an artifact's settings, inputs, models, files and some of its rows; or its failures.",
         "synood_cli.cli.show:show",
     ),
+    "report": Entry(
+        WORKSPACE,
+        "Write one HTML page about an evaluation and all that led to it. Needs no network to read.",
+        "synood_cli.cli.report:report",
+    ),
     "verify": Entry(
         WORKSPACE,
         "Hash every file and row again and compare with what was recorded. Exit code 1 when something differs.",
@@ -146,6 +152,9 @@ def _unimported() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `synood` and return its exit code: 0 done, 1 error, 2 usage, 3 some items failed, 130 interrupted."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows \xNN, and no traceback

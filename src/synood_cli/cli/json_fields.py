@@ -76,6 +76,11 @@ JSON_FIELDS: dict[str, dict[str, str]] = {
         "digest": "hash of the content",
         "content": "count and first rows (sample) of each table with rows of it",
     },
+    "report": {
+        "page": "path of the HTML file",
+        "artifact": "name of the artifact that it is about",
+        "parts": "names of the page's parts: detection, synthesis, labels, losses, failures, lineage",
+    },
     "verify": {
         "artifacts": "complete artifacts that were checked",
         "problems": "objects of where and what; the exit code is 1 when there are any",

@@ -1,0 +1,192 @@
+"""How well each method detects: the table of an evaluation, its score histograms and ROC curves."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+
+from synood_cli.reports.figures import HEADROOM, Plot, Values, linear_axis, plot, score_axis, steps
+from synood_cli.store.heads import Method
+from synood_cli.store.store import Artifact, Store
+
+METHODS = ("MCM", *get_args(Method))
+"""In the order of the ablation."""
+
+IND, AVERAGE = "ind", "average"
+"""Column `dataset`: the in-distribution images (in scores), and the mean over the OOD sets (in metrics)."""
+
+CONVENTIONS = {
+    "ind": "the share of OOD images that pass the threshold which {tpr:.0%} of the in-distribution images pass "
+    "(in-distribution is positive: MCM, NegLabel, SynOOD)",
+    "ood": "the share of in-distribution images that do not exceed the threshold which {tpr:.0%} of the OOD images do "
+    "not exceed (OOD is positive: OpenOOD v1.5)",
+}
+
+BINS = 40
+ROC_POINTS = 200
+
+
+class Cell(NamedTuple):
+    """A share, the interval around it (None without bootstrap), and whether no other method does better."""
+
+    value: float
+    interval: tuple[float, float] | None
+    best: bool
+
+
+class MethodRow(NamedTuple):
+    """One method: per dataset its AUROC and FPR, and its rows of table `metrics` for the rest."""
+
+    method: str
+    head: str
+    cells: list[tuple[Cell, Cell]]
+    metrics: list[dict[str, Any]]
+
+
+class OodSet(NamedTuple):
+    """An OOD set, or the average: its name, folder and number of images."""
+
+    name: str
+    folder: str
+    images: int
+
+
+class Detection(NamedTuple):
+    """An evaluation. `fpr` is the name of the FPR (FPR95), `positive` its convention in words."""
+
+    datasets: list[OodSet]
+    rows: list[MethodRow]
+    ind_folder: str
+    ind_images: int
+    level: float
+    intervals: bool
+    fpr: str
+    positive: str
+    convention: str
+    other_convention: str
+    histograms: list[Plot]
+    curves: list[Plot]
+
+
+def detection(store: Store, evaluation: Artifact) -> Detection | None:
+    """What `evaluation` found out; None while it has found nothing."""
+    found = list(store.rows(evaluation, "metrics"))
+    if not found:
+        return None
+    by_method: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in sorted(found, key=_place):
+        by_method.setdefault((row["method"], row["head"]), {})[row["dataset"]] = row
+    names = sorted({row["dataset"] for row in found} - {AVERAGE})
+    columns = [*names, AVERAGE] if len(names) > 1 else names
+    first = next(iter(by_method.values()))
+    folders = evaluation.notes.get("ood", {})
+    tpr = float(evaluation.settings["tpr"])
+    positive = first[names[0]]["fpr95_positive"]
+    rows = [
+        MethodRow(method, head, [_cells(by_method, rows, name) for name in columns], [rows[name] for name in columns])
+        for (method, head), rows in by_method.items()
+    ]
+    return Detection(
+        datasets=[OodSet(name, folders.get(name, ""), first[name]["ood_images"]) for name in columns],
+        rows=rows,
+        ind_folder=evaluation.notes.get("ind", ""),
+        ind_images=first[names[0]]["ind_images"],
+        level=float(evaluation.settings["level"]),
+        intervals=first[names[0]]["auroc_low"] is not None,
+        fpr=f"FPR{100 * tpr:g}",
+        positive=positive,
+        convention=CONVENTIONS[positive].format(tpr=tpr),
+        other_convention=CONVENTIONS["ood" if positive == "ind" else "ind"].format(tpr=tpr),
+        **_plots(store, evaluation, list(by_method), names, tpr),
+    )
+
+
+def _place(row: dict[str, Any]) -> tuple[int, int]:
+    """MCM, which has no head, first; then in the order of the ablation, heads of one method by number."""
+    method = METHODS.index(row["method"]) if row["method"] in METHODS else len(METHODS)
+    return method, int(row["head"].partition("@")[2] or 0)
+
+
+def _cells(
+    by_method: dict[tuple[str, str], dict[str, dict[str, Any]]], rows: dict[str, dict[str, Any]], dataset: str
+) -> tuple[Cell, Cell]:
+    best = {
+        "auroc": max(other[dataset]["auroc"] for other in by_method.values()),
+        "fpr95": min(other[dataset]["fpr95"] for other in by_method.values()),
+    }
+    row = rows[dataset]
+
+    def cell(metric: str) -> Cell:
+        low, high = row[f"{metric}_low"], row[f"{metric}_high"]
+        return Cell(
+            row[metric], None if low is None else (low, high), len(by_method) > 1 and row[metric] == best[metric]
+        )
+
+    return cell("auroc"), cell("fpr95")
+
+
+def _plots(
+    store: Store, evaluation: Artifact, methods: list[tuple[str, str]], sets: list[str], tpr: float
+) -> dict[str, list[Plot]]:
+    thresholds = {made.name: made.notes.get("threshold") for made in store.inputs(evaluation).values()}
+    histograms = []
+    roc: dict[str, list[tuple[str, Values, Values]]] = {name: [] for name in sets}
+    for method, head in methods:
+        scores = {name: _scores(store, evaluation, method, head, name) for name in (IND, *sets)}
+        if not all(len(values) for values in scores.values()):
+            continue
+        title = f"{method} ({head})" if head else method
+        histograms.append(_histogram(title, scores, thresholds.get(head)))
+        for name in sets:
+            roc[name].append((title, *roc_curve(scores[IND], scores[name])))
+    curves = [_roc_plot(name, lines, tpr) for name, lines in roc.items() if lines]
+    return {"histograms": histograms, "curves": curves}
+
+
+def _scores(store: Store, evaluation: Artifact, method: str, head: str, dataset: str) -> Values:
+    query = "select score from scores where artifact_id = ? and dataset = ? and method = ? and head = ?"
+    cursor = store.db.execute(f"{query} and score is not null", [evaluation.id, dataset, method, head])
+    return np.fromiter((row[0] for row in cursor), dtype=np.float64)
+
+
+def _histogram(title: str, scores: dict[str, Values], threshold: float | None) -> Plot:
+    x, placed = score_axis(np.concatenate(list(scores.values())))
+    edges = np.linspace(x.low, x.high, BINS + 1)
+    shares = {name: np.histogram(placed(values), edges)[0] / len(values) for name, values in scores.items()}
+    y = linear_axis("share of the images", 0.0, HEADROOM * float(max(values.max() for values in shares.values())))
+    verticals = [] if threshold is None else [(float(placed(np.array([threshold]))[0]), "η")]
+    medians = ", ".join(f"{name} {np.median(values):.4g}" for name, values in scores.items())
+    names = {IND: "in-distribution"} | {name: name for name in scores if name != IND}
+    return plot(
+        title,
+        f"Histogram of the scores of {title}. Median scores: {medians}.",
+        x,
+        y,
+        [(names[name], *steps(edges, values)) for name, values in shares.items()],
+        verticals=verticals,
+        filled=True,
+    )
+
+
+def roc_curve(ind: Values, ood: Values) -> tuple[Values, Values]:
+    """(FPR, TPR) with in-distribution as positive: the shares of OOD and of InD images with S ≥ η, from η above all
+    scores, (0, 0), to η below, (1, 1). Through all thresholds, or ROC_POINTS of them, evenly among the distinct scores.
+    """
+    thresholds = np.unique(np.concatenate([ind, ood]))[::-1]
+    if len(thresholds) > ROC_POINTS:
+        thresholds = thresholds[np.linspace(0, len(thresholds) - 1, ROC_POINTS).astype(int)]
+    rates = [1 - np.searchsorted(np.sort(values), thresholds, side="left") / len(values) for values in (ood, ind)]
+    false, true = (np.concatenate([[0.0], rate, [1.0]]) for rate in rates)
+    return false, true
+
+
+def _roc_plot(dataset: str, lines: list[tuple[str, Values, Values]], tpr: float) -> Plot:
+    return plot(
+        dataset,
+        f"ROC curves of {len(lines)} methods on {dataset}; the table gives the areas under them.",
+        linear_axis("OOD images accepted (FPR)", 0.0, 1.0),
+        linear_axis("InD images accepted (TPR)", 0.0, 1.0),
+        lines,
+        horizontals=[(tpr, f"{tpr:.0%}")],
+    )
