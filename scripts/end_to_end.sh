@@ -10,6 +10,7 @@ photos=$(cd "$1" && pwd)
 work=${2:-$(mktemp -d)}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # models this small gain nothing from threads, and lose where cores are busy
 export PATH="$repository/.venv/bin:$PATH"
 ind=(bird cat deer dog frog horse)
 near=(airplane ship)
