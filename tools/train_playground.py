@@ -3,9 +3,9 @@
     python tools/train_playground.py clip OUT [--steps N] [--device cuda] [--threads N]
     python tools/train_playground.py all OUT
 
-writes OUT/NAME, OUT/NAME.json (time and validation figures) and OUT/NAME.checkpoint for each model NAME. A training that
-was interrupted, however rudely, goes on from its checkpoint when it is started again. The inpainter needs OUT/vae, and
-the autoencoder OUT/classifier. `--report test` only measures what is in OUT.
+writes OUT/NAME, OUT/NAME.json (time and validation figures) and OUT/NAME.checkpoint for each model NAME. A training
+that was interrupted, however rudely, goes on from its checkpoint when it is started again. The inpainter needs OUT/vae,
+and the autoencoder OUT/classifier. `--report test` measures what is in OUT and trains nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from pathlib import Path
 
 MODELS = {
     "clip": "playground_training.clip:ClipTraining",
+    "classifier": "playground_training.classifier:ClassifierTraining",
+    "vae": "playground_training.vae:VaeTraining",
+    "inpainter": "playground_training.inpainter:InpainterTraining",
 }
 """In the order in which they can be trained."""
 
@@ -35,6 +38,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the world, the weights and the order")
     parser.add_argument("--checkpoint-every", type=int, default=100, help="steps between checkpoints")
     parser.add_argument("--log-every", type=int, default=20, help="steps between lines of the log")
+    parser.add_argument("--held-out", type=int, default=50, help="scenes of each class that figures are measured on")
     parser.add_argument("--report", choices=["val", "test"], help="measure the models in OUT on a split, train nothing")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -55,20 +59,21 @@ def main() -> None:
         workers=arguments.workers,
         checkpoint_every=arguments.checkpoint_every,
         log_every=arguments.log_every,
+        held_out=arguments.held_out,
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in MODELS if arguments.model == "all" else [arguments.model]:
         module, _, attribute = MODELS[name].partition(":")
         training = getattr(import_module(module), attribute)(World(arguments.seed), arguments.out)
         if arguments.report:
-            figures = training.figures(arguments.out / name, arguments.report, execution.device)
+            figures = training.figures(arguments.report, execution.device, execution.held_out)
             print(json.dumps({"model": name, "split": arguments.report, **figures}))
             continue
         recipe = training.recipe._replace(
             steps=arguments.steps or training.recipe.steps,
             batch_size=arguments.batch_size or training.recipe.batch_size,
         )
-        train(training, recipe, execution, arguments.out)
+        train(training, recipe, execution)
 
 
 if __name__ == "__main__":

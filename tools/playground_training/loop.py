@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from synood_cli.playground.world import Split
+from synood_cli.playground.world import Split, World
 from synood_cli.store.files import write_atomic
 
 Batch = dict[str, Tensor]
@@ -39,7 +39,8 @@ class Recipe(NamedTuple):
 class Execution(NamedTuple):
     """Where and how a training runs. `bf16` changes results by rounding, the others not at all.
 
-    `checkpoint_every` and `log_every` are in steps; `workers` are processes that draw scenes ahead.
+    `checkpoint_every` and `log_every` are in steps; `workers` are processes that draw scenes ahead; `held_out` are the
+    scenes of each class that figures are measured on, 0 for no figures.
     """
 
     device: str
@@ -47,37 +48,57 @@ class Execution(NamedTuple):
     workers: int
     checkpoint_every: int
     log_every: int
+    held_out: int
 
 
 class Training(ABC):
-    """One model to be trained. What is drawn at a step depends on the step alone."""
+    """One model to be trained on scenes of `world`. What is drawn at a step depends on the step alone.
+
+    `models` is the folder of the models that are trained already, of which some build on others. `random` is seeded
+    anew for every step.
+    """
 
     name: str
     recipe: Recipe
-    module: nn.Module
-    """All parameters that are trained, and all buffers that training changes."""
+
+    def __init__(self, world: World, models: Path) -> None:
+        self.world = world
+        self.models = models
+        self.random = torch.Generator()
+        torch.manual_seed(world.seed)
+        self.module: Any = self.build()
+
+    @abstractmethod
+    def build(self) -> Any:
+        """The torch module that is trained, with its first weights.
+
+        Raises SystemExit when a model that it builds on is missing.
+        """
 
     @abstractmethod
     def batch(self, step: int, size: int) -> Batch:
         """The training data of a step, on the CPU. Runs in worker processes."""
 
     @abstractmethod
-    def losses(self, batch: Batch, random: torch.Generator) -> dict[str, Tensor]:
-        """Scalars by name; "loss" is differentiated, the others are logged. `random` is on the CPU."""
-
-    def after_step(self) -> None:
-        """Called after each step: to keep parameters within bounds."""
-
-    def finish(self, device: str) -> None:
-        """Called once after the last step: to measure what a checkpoint folder records besides weights."""
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalars by name; "loss" is differentiated, the others are logged."""
 
     @abstractmethod
     def export(self, folder: Path) -> None:
         """Write the model in its library's own format, in half precision, into a new folder."""
 
     @abstractmethod
-    def figures(self, folder: Path, split: Split, device: str) -> Figures:
-        """How good the exported model is, loaded as any model is."""
+    def figures(self, split: Split, device: str, held_out: int) -> Figures:
+        """How good the exported model is, loaded as any model is, on so many scenes of each in-distribution class."""
+
+    @property
+    def folder(self) -> Path:
+        return self.models / self.name
+
+
+def as_images(pixels: Tensor) -> Tensor:
+    """uint8 (N, H, W, 3) as the world draws them → (N, 3, H, W) in [0, 1]; the memory stays as it is."""
+    return pixels.permute(0, 3, 1, 2) / 255
 
 
 def save_half(module: nn.Module, path: Path) -> None:
@@ -91,34 +112,31 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def train(
-    training: Training, recipe: Recipe, execution: Execution, folder: Path, log: Callable[[str], None] = say
-) -> None:
+def train(training: Training, recipe: Recipe, execution: Execution, log: Callable[[str], None] = say) -> None:
     """Train from the last checkpoint, if there is one, and export.
 
-    In `folder`, of a model NAME: NAME.checkpoint (replaced at each checkpoint), NAME/ (the model) and NAME.json (how
-    long it took, and how good it is on validation scenes). Raises SystemExit when the checkpoint is another recipe's.
+    Written into `training.models`, for a model NAME: NAME.checkpoint (replaced at each checkpoint), NAME/ (the model)
+    and NAME.json (how long it took, and how good it is on validation scenes). Raises SystemExit when the checkpoint is
+    another recipe's.
     """
-    checkpoint = folder / f"{training.name}.checkpoint"
+    checkpoint = training.folder.with_suffix(".checkpoint")
     module = training.module.to(execution.device).train()
     optimizer = torch.optim.AdamW(_parameter_groups(module, recipe.weight_decay), fused=False)
     start, seconds = _resume(checkpoint, module, optimizer, recipe, execution.device)
     if start:
         log(f"{training.name}: goes on from step {start} of {recipe.steps}")
-    generator = torch.Generator()
     cast = torch.autocast(torch.device(execution.device).type, torch.bfloat16) if execution.bf16 else nullcontext()
     began = time.perf_counter() - seconds
     for step, batch in zip(range(start, recipe.steps), _batches(training, recipe, execution, start), strict=True):
         for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(recipe, step)
-        generator.manual_seed(step)
+            group["lr"] = learning_rate(recipe, step)
+        training.random.manual_seed(step)
         with cast:
-            losses = training.losses({name: tensor.to(execution.device) for name, tensor in batch.items()}, generator)
+            losses = training.losses({name: tensor.to(execution.device) for name, tensor in batch.items()})
         optimizer.zero_grad()
-        losses["loss"].backward()
+        torch.autograd.backward(losses["loss"])
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0, error_if_nonfinite=True)
         optimizer.step()
-        training.after_step()
         done = step + 1
         if done % execution.checkpoint_every == 0 or done == recipe.steps:
             seconds = time.perf_counter() - began
@@ -128,12 +146,10 @@ def train(
             values = "  ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
             log(f"{training.name}: step {done} of {recipe.steps}, {time.perf_counter() - began:.0f} s  {values}")
     module.eval()
-    training.finish(execution.device)
-    target = folder / training.name
-    _export(training, target)
-    figures = training.figures(target, "val", execution.device)
+    _export(training)
+    figures = training.figures("val", execution.device, execution.held_out) if execution.held_out else {}
     facts = {"steps": recipe.steps, "batch_size": recipe.batch_size, "seconds": round(seconds), "validation": figures}
-    write_atomic(folder / f"{training.name}.json", (json.dumps(facts, indent=2) + "\n").encode())
+    write_atomic(training.folder.with_suffix(".json"), (json.dumps(facts, indent=2) + "\n").encode())
     log(f"{training.name}: {json.dumps(facts)}")
 
 
@@ -145,7 +161,7 @@ def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, 
     ]
 
 
-def _learning_rate(recipe: Recipe, step: int) -> float:
+def learning_rate(recipe: Recipe, step: int) -> float:
     rise = min(1.0, (step + 1) / recipe.warm_up)
     return recipe.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
 
@@ -188,7 +204,8 @@ def _save(path: Path, state: dict[str, Any]) -> None:
     write_atomic(path, content.getvalue())
 
 
-def _export(training: Training, target: Path) -> None:
+def _export(training: Training) -> None:
+    target = training.folder
     unfinished = target.with_name(f"{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     training.export(unfinished)

@@ -1,0 +1,175 @@
+"""The miniature inpainting pipeline: a UNet of 9 channels and a text encoder, trained together, on the autoencoder."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, mse_loss
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from playground_training.language import diffusion_prompt, write_tokenizer
+from playground_training.loop import Batch, Figures, Recipe, Training, as_images
+from playground_training.vae import draw_any, to_pixels
+from synood_cli.models.build import build_classifier, build_inpainter
+from synood_cli.playground.canvas import SIZE
+from synood_cli.playground.world import Split
+from synood_cli.records import ModelSpec
+
+SCHEDULER = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+}
+"""Stable Diffusion 2's own, as its `scheduler_config.json` has it."""
+
+WHOLE_IMAGE = 0.6
+"""Share of the training masks that cover the whole image, as synthesis has them."""
+CONTEXT_LENGTH = 32
+"""Tokens of the longest prompt."""
+TEXT_WIDTH = 128
+STEPS, GUIDANCE = 20, 3.0
+"""How the pictures are sampled that figures are measured on."""
+
+
+class InpainterTraining(Training):
+    """Noise prediction in the latents of the autoencoder (Stable Diffusion's own training), epsilon by mean square."""
+
+    name = "inpainter"
+    recipe = Recipe(steps=12_000, batch_size=64, learning_rate=5e-4, weight_decay=0.01, warm_up=200)
+
+    def build(self) -> Any:
+        if not (self.models / "vae").is_dir():
+            raise SystemExit(f"the inpainter is trained on {self.models / 'vae'}: train the autoencoder first")
+        self.vae = AutoencoderKL.from_pretrained(self.models / "vae").eval().requires_grad_(False)
+        self.scheduler = PNDMScheduler(**SCHEDULER)
+        with tempfile.TemporaryDirectory() as folder:
+            self.tokenizer = write_tokenizer(Path(folder), CONTEXT_LENGTH)
+        kinds = ("bos_token_id", "eos_token_id", "pad_token_id")
+        text = CLIPTextConfig(
+            vocab_size=len(self.tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=CONTEXT_LENGTH,
+            **{kind: getattr(self.tokenizer, kind) for kind in kinds},
+        )
+        unet = UNet2DConditionModel(
+            sample_size=SIZE // 4,
+            in_channels=9,
+            out_channels=4,
+            block_out_channels=(64, 128, 128),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=TEXT_WIDTH,
+            attention_head_dim=4,
+            norm_num_groups=16,
+        )
+        return nn.ModuleDict({"unet": unet, "text_encoder": CLIPTextModel(text)})
+
+    def batch(self, step: int, size: int) -> Batch:
+        random = np.random.default_rng((self.world.seed, step))
+        scenes = draw_any(self.world, random, size)
+        tokens = self.tokenizer(
+            [diffusion_prompt(random, scene) for scene in scenes],
+            padding="max_length",
+            truncation=True,
+            max_length=CONTEXT_LENGTH,
+            return_tensors="pt",
+        ).input_ids
+        masks = np.stack([_mask(random) for _ in scenes])
+        return {"pixels": to_pixels(scenes), "tokens": tokens, "masks": torch.from_numpy(masks)}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        images, masks = 2 * as_images(batch["pixels"]) - 1, batch["masks"][:, None]
+        latents, kept = self._latents(images), self._latents(images * (1 - masks))
+        number = len(images)
+        timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (number,), generator=self.random)
+        noise = torch.randn(latents.shape, generator=self.random).to(latents.device)
+        noisy = self.scheduler.add_noise(latents, noise, timesteps.to(latents.device))
+        seen = torch.cat([noisy, interpolate(masks, latents.shape[-2:]), kept], dim=1)
+        text = self.module["text_encoder"](batch["tokens"])[0]
+        predicted = self.module["unet"](seen, timesteps.to(latents.device), text).sample
+        return {"loss": mse_loss(predicted.float(), noise)}
+
+    def export(self, folder: Path) -> None:
+        parts = copy.deepcopy(self.module).half()
+        StableDiffusionInpaintPipeline(
+            vae=copy.deepcopy(self.vae).half(),
+            text_encoder=parts["text_encoder"],
+            tokenizer=self.tokenizer,
+            unet=parts["unet"],
+            scheduler=self.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(folder)
+
+    @torch.no_grad()
+    def figures(self, split: Split, device: str, held_out: int) -> Figures:
+        """Whether pictures show what they were asked for, according to g: how often it finds the class named in the
+        prompt, and how often it finds any class with more than one half where the prompt names context alone.
+
+        The noise is seeded by the split; the prompts are those of its scenes.
+        """
+        inpainter = build_inpainter(ModelSpec(adapter="diffusers", name=str(self.folder)), device, "fp32")
+        classifier = build_classifier(ModelSpec(adapter="timm", name=str(self.models / "classifier")), device, "fp32")
+        classes = self.world.names("ind")
+        generator = torch.Generator().manual_seed(("train", "val", "test").index(split))
+
+        def paint(prompts: list[str]) -> Tensor:
+            painted = []
+            for start in range(0, len(prompts), 50):
+                chunk = prompts[start : start + 50]
+                noise = torch.randn((len(chunk), *inpainter.latent_shape()), generator=generator)
+                latents = inpainter.denoise(
+                    noise,
+                    inpainter.encode_prompts(chunk),
+                    steps=STEPS,
+                    strength=1.0,
+                    guidance_scale=GUIDANCE,
+                    scheduler="ddim",
+                )
+                painted.append(inpainter.decode(inpainter.decoder_input(latents)))
+            return classifier.logits(torch.cat(painted)).softmax(1).cpu()
+
+        scenes = [self.world.scene(split, name, number) for name in classes for number in range(held_out)]
+        own = torch.arange(len(classes)).repeat_interleave(held_out)
+        named = paint([scene.caption() for scene in scenes])
+        context = paint([f"A photo only remain {', '.join([*scene.elements, scene.background])}." for scene in scenes])
+        return {
+            "class_of_prompt": round((named.argmax(1) == own).float().mean().item(), 4),
+            "confident_with_class": round((named.amax(1) > 0.5).float().mean().item(), 4),
+            "confident_without_class": round((context.amax(1) > 0.5).float().mean().item(), 4),
+        }
+
+    @torch.no_grad()
+    def _latents(self, images: Tensor) -> Tensor:
+        vae = self.vae.to(images.device)
+        latents: Tensor = vae.encode(images).latent_dist.mode().float() * vae.config.scaling_factor
+        return latents
+
+
+def _mask(random: np.random.Generator) -> np.ndarray:
+    """1 where the image is to be painted: everywhere, or in up to three rectangles."""
+    mask = np.ones((SIZE, SIZE), dtype=np.float32)
+    if random.uniform() >= WHOLE_IMAGE:
+        mask[:] = 0
+        for _ in range(random.integers(1, 4)):
+            top, left = random.integers(SIZE - 8, size=2)
+            height, width = random.integers(8, 49, size=2)
+            mask[top : top + height, left : left + width] = 1
+    return mask
