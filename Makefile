@@ -1,10 +1,10 @@
-# make test: from nothing but Python 3.11 to a verdict. make demo and others come with the README.
+# make test: from nothing but Python 3.11 to a verdict.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: test lint unit install clean docs
+.PHONY: test lint unit install clean
 
 test: lint unit
 

@@ -234,7 +234,7 @@ def test_a_relative_root_becomes_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     assert scan_classes(Path("photos")).images == [ImageFile(tmp_path / "photos", "dog/a.jpg", "dog")]
 
 
-def test_the_fingerprint_sees_names_sizes_and_times_but_no_order_and_no_place(tmp_path: Path) -> None:
+def test_the_fingerprint_sees_place_names_sizes_and_times_but_no_order(tmp_path: Path) -> None:
     def images(place: str) -> list[ImageFile]:
         root = fill(tmp_path / place, "x/1.jpg", "x/2.jpg")
         for path in (root / "x").iterdir():
@@ -243,7 +243,9 @@ def test_the_fingerprint_sees_names_sizes_and_times_but_no_order_and_no_place(tm
 
     first, second = images("first"), images("second")
     fingerprint = folder_fingerprint(first)
-    assert fingerprint == folder_fingerprint(reversed(first)) == folder_fingerprint(second)
+    assert fingerprint == folder_fingerprint(reversed(first))
+    # equal names, sizes and times, as archives unpack them, may still be other pictures
+    assert fingerprint != folder_fingerprint(second)
     assert len(fingerprint) == 64
 
     changed = {folder_fingerprint(first[:1]), folder_fingerprint([])}
@@ -265,7 +267,7 @@ def test_the_fingerprint_by_hand(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff.jpg")
     (tmp_path / name).write_bytes(b"12345")
     os.utime(tmp_path / name, ns=(0, 42))
-    expected = hashlib.sha256(b"\xff.jpg\x005\x0042\x00").hexdigest()
+    expected = hashlib.sha256(os.fsencode(tmp_path.resolve()) + b"\0\xff.jpg\x005\x0042\x00").hexdigest()
     assert folder_fingerprint([ImageFile(tmp_path, name, "")]) == expected
 
 

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,28 @@ def test_captions_from_a_file(store, make_run, selection, photos, tmp_path):
     assert first["prompt"] == f"A photo only remain {', '.join(json.loads(first['elements']))}."
     assert first["tokens"] == count_clip_tokens(first["prompt"])
     assert (first["model"], first["revision"]) == ("file", None)
+
+
+def test_captions_of_photographs_that_were_renamed_since(store, make_run, selection, photos, tmp_path):
+    rows = [store.image(row["image_id"]) for row in store.rows(selection, "selected_images")]
+    renamed = photos.rename(tmp_path / "moved")
+    for row in rows:
+        path = renamed / row["name"]
+        path.rename(path.with_name(f"new {path.name}"))
+    select(make_run(), SelectSettings(per_class=4), renamed)
+    places = [store.image(row["id"])["path"] for row in rows]
+    assert places == [(renamed / row["name"]).with_name(f"new {Path(row['name']).name}") for row in rows]
+    lines = [
+        {"image": str(places[0]), "elements": ["place now"]},
+        {"image": str(places[1].relative_to(tmp_path)), "elements": ["place now, relative"]},
+        {"image": str(photos / rows[2]["name"]), "elements": ["place then"]},
+        {"image": rows[3]["name"], "elements": ["name then"]},
+    ]
+    made = caption(make_run(), SETTINGS, Models(), selection, captions_file(tmp_path / "c.jsonl", lines))
+    said = {name: row["raw_answer"] for name, row in prompts(store, made).items()}
+    expected = ["place now", "place now, relative", "place then", "name then"]
+    assert said == {row["name"]: text for row, text in zip(rows, expected, strict=False)}
+    assert sorted(item for item, _ in store.failures(made)) == sorted(row["name"] for row in rows[4:])
 
 
 def test_an_image_without_caption_is_a_failure(store, make_run, selection, tmp_path):

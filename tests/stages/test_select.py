@@ -111,6 +111,29 @@ def test_goes_on_after_an_interruption(store, make_run, photos):
     assert whole.digest == select(make_run(force=True), settings, photos).digest
 
 
+def test_going_on_keeps_the_failures_of_finished_classes(store, make_run, photos):
+    (photos / "cat/0.jpg").write_bytes(b"")
+    settings = SelectSettings(per_class=2)
+    with pytest.raises(KeyboardInterrupt):
+        select(make_run(progress=Silent(stop_after=6)), settings, photos)
+    whole = select(make_run(), settings, photos)
+    assert (whole.items_done, whole.items_failed) == (6, 1)
+    assert [item for item, _ in store.failures(whole)] == ["cat/0.jpg"]
+
+
+def test_going_on_knows_class_folders_of_any_bytes(store, make_run, tmp_path):
+    for class_name in ("a\udcff", "b"):
+        for index in range(4):
+            photograph(tmp_path / "photos" / class_name / f"{index}.jpg", index)
+    settings = SelectSettings(per_class=3)
+    with pytest.raises(KeyboardInterrupt):
+        select(make_run(progress=Silent(stop_after=6)), settings, tmp_path / "photos")
+    progress = Silent()
+    whole = select(make_run(progress=progress), settings, tmp_path / "photos")
+    assert progress.started == [("select", 8, 4)]
+    assert whole.items_done == 6
+
+
 def test_names_of_any_bytes(store, make_run, tmp_path):
     names = ["a b.jpg", "it's.jpg", 'say "x".jpg', "new\nline.jpg", "🐼.jpg", os.fsdecode(b"\xff\xfe.jpg")]
     for index, name in enumerate(names):

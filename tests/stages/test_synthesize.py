@@ -139,6 +139,48 @@ def test_seeds_differ_by_run_and_image(store, make_run, captions, models):
     assert all(np.abs(a[key] - b[key]).max() > 1 for key in a)
 
 
+def test_the_selection_is_part_of_the_question(store, make_run, captions, models, photos, tmp_path):
+    """The same prompts of a larger selection: the boundary is another."""
+    selection = store.inputs(captions)["selection"]
+    first = synthesize(make_run(), SETTINGS, models, captions)
+    larger = select(make_run(), SelectSettings(per_class=3), photos)
+    file = tmp_path / "same.jsonl"
+    with file.open("w") as lines:
+        for row in store.rows(selection, "selected_images"):
+            name = store.image(row["image_id"])["name"]
+            lines.write(json.dumps({"image": name, "elements": ["grass", "sky", name[-5]]}) + "\n")
+    again = caption(make_run(), CaptionSettings(), Models(), larger, file)
+    assert again.digest == captions.digest
+    second = synthesize(make_run(), SETTINGS, models, again)
+    assert not second.reused
+    assert second.notes["boundary_images"] == 9 > first.notes["boundary_images"]
+
+
+def test_work_is_not_gone_on_with_for_photographs_selected_elsewhere(store, make_run, captions, models, photos):
+    """Rows name photographs by their ids, and those of a moved folder have others."""
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(make_run(batch_size=1, progress=Silent(stop_after=10)), SETTINGS, models, captions)
+    before = store.inputs(captions)["selection"]
+    moved = photos.rename(photos.with_name("moved"))
+    selection = select(make_run(), SelectSettings(per_class=2), moved)
+    assert (selection.digest, selection.name) == (before.digest, "selection@2")
+    again = caption(make_run(force=True), CaptionSettings(), Models(), selection, moved.parent / "captions.jsonl")
+    made = synthesize(make_run(batch_size=1), SETTINGS, models, again)
+    assert made.name == "synthetic@2"
+    assert made.items_done == len(list(store.rows(made, "synthetic_images"))) == 6
+
+
+def test_a_photograph_replaced_since_it_was_selected_is_a_failure(store, make_run, captions, models):
+    row = next(store.rows(captions, "prompts"))
+    other = store.image(row["image_id"])
+    Image.new("RGB", (200, 200), "red").save(other["path"])
+    made = synthesize(make_run(), SETTINGS, models, captions)
+    [(item, reason)] = store.failures(made)
+    assert item == other["name"]
+    assert reason.startswith("has changed since it was selected")
+    assert made.items_done == 5
+
+
 def test_a_photograph_that_went_bad_is_a_failure(store, make_run, captions, models):
     row = next(store.rows(captions, "prompts"))
     bad = store.image(row["image_id"])

@@ -28,6 +28,37 @@ def test_the_same_question_is_answered_from_the_store(store: Store) -> None:
     assert len(store.artifacts()) == 1
 
 
+def test_inputs_and_digests_of_one_name_are_told_apart(store: Store) -> None:
+    made = make(store, tag="head")
+    with_input = Draft.identity("eval", {}, {"head-1": made}, {}, 0)
+    with_digest = Draft.identity("eval", {}, {}, {}, 0, {"head-1": made.digest or ""})
+    assert with_input != with_digest
+
+
+def test_a_name_is_never_given_twice(store: Store) -> None:
+    begin(store, seed=0).complete()
+    last = begin(store, seed=1).complete()
+    with store.db.atomic():
+        store.db.execute("delete from artifacts where id = ?", [last.id])
+    assert begin(store, seed=2).artifact.name == "selection@3"
+
+
+def test_a_retry_interrupted_before_it_took_over_anything_takes_it_over(store: Store) -> None:
+    draft = begin(store)
+    draft.write_file("a", b"done")
+    draft.commit({}, ["a"], done=1)
+    draft.fail("b", "not now")
+    first = draft.complete()
+    interrupted = begin(store, retry_failed=True)
+    with store.db.atomic():  # as if it had been killed while it linked files
+        store.db.execute("delete from files where artifact_id = ?", [interrupted.artifact.id])
+        store.db.execute("update artifacts set items_done = 0 where id = ?", [interrupted.artifact.id])
+    again = begin(store, retry_failed=True)
+    assert again.artifact.name == interrupted.artifact.name != first.name
+    assert again.artifact.items_done == 1
+    assert again.keys("files", "path") == {"a"}
+
+
 def test_what_was_asked_for_last_is_the_newest(store: Store) -> None:
     """A script that is run again must find its own chain, not the artifacts of another run since."""
     first, second = begin(store, seed=0).complete(), begin(store, seed=1).complete()

@@ -74,7 +74,8 @@ def metrics_rows(store: Store, artifact: Artifact) -> list[Row]:
 
 def show_metrics(output: Output, rows: list[Row], settings: EvalSettings) -> None:
     """Percentages, as the papers print them, with the interval in brackets; the convention is in the title."""
-    columns = ["method", "head", "dataset", "AUROC", "FPR95", "AUPR-In", "AUPR-Out", "InD", "OOD"]
+    fpr = f"FPR{100 * settings.tpr:g}"
+    columns = ["method", "head", "dataset", "AUROC", fpr, "AUPR-In", "AUPR-Out", "InD accuracy", "InD", "OOD"]
     positive = rows[0]["fpr95_positive"] if rows else settings.positive
     output.table(
         columns,
@@ -87,6 +88,7 @@ def show_metrics(output: Output, rows: list[Row], settings: EvalSettings) -> Non
                 percent(row["fpr95"], row["fpr95_low"], row["fpr95_high"]),
                 percent(row["aupr_in"]),
                 percent(row["aupr_out"]),
+                "" if row["ind_accuracy"] is None else percent(row["ind_accuracy"]),
                 row["ind_images"],
                 row["ood_images"],
             )

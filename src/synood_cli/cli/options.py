@@ -73,9 +73,9 @@ NoColorOption = Annotated[
 ]
 
 
-def from_option(kind: str, name: str = "--from") -> Any:
-    """The option that names an input artifact of `kind`; unsaid (None), the newest complete one."""
-    return typer.Option(name, metavar="NAME", help=f"Which {kind} to read, as {kind}@N; the newest if unsaid.")
+def from_option(kind: str, name: str = "--from", default: str = "the newest") -> Any:
+    """The option that names an input artifact of `kind`; unsaid (None), `default`."""
+    return typer.Option(name, metavar="NAME", help=f"Which {kind} to read, as {kind}@N; {default} if unsaid.")
 
 
 def parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

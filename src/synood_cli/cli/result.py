@@ -54,7 +54,8 @@ def finish(
     )
     failed = f", {artifact.items_failed} failed" if artifact.items_failed else ""
     how = "reused, nothing to do" if artifact.reused else f"made in {duration(artifact.seconds)}"
-    summary = f"{artifact.name}: {artifact.items_done} done{failed}, {how}"
+    inputs = ", ".join(made.name for made in store.inputs(artifact).values())
+    summary = f"{artifact.name}: {artifact.items_done} done{failed}, {how}{f' from {inputs}' if inputs else ''}"
     if show is None:
         output.line(summary)
     else:

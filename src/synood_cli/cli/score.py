@@ -32,7 +32,10 @@ def score(
     output: Output,
     folder: Annotated[Path, typer.Argument(help="Folder of images, or one image.", metavar="FOLDER")],
     head: Annotated[str | None, typer.Option(help="Head to score with; the newest if unsaid.", metavar="NAME")] = None,
-    format_: Annotated[Literal["table", "csv", "jsonl"], typer.Option("--format", help="How to write them.")] = "table",
+    format_: Annotated[
+        Literal["table", "csv", "jsonl"],
+        typer.Option("--format", help="How to write them; a table goes to a file as csv."),
+    ] = "table",
     to: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to a file, not stdout.", metavar="FILE")
     ] = None,

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from synood_cli.store.store import Artifact
 
 
-@stage_command("train-labels", takes=("seed",), execution=("device", "batch_size", "workers"))
+@stage_command("train-labels", takes=("limit", "seed"), execution=("device", "batch_size", "workers"))
 def train_labels(
     run: Run,
     settings: TrainLabelsSettings,
-    from_: Annotated[str | None, from_option("head")] = None,
+    from_: Annotated[str | None, from_option("head", default="the newest without tuned labels")] = None,
     synthetic: Annotated[str | None, from_option("synthetic", "--synthetic")] = None,
 ) -> Artifact:
     """Fine-tune the features of the negative labels (Eqs. 13-14); makes a new head."""
+    from synood_cli.stages.heads import newest_head
     from synood_cli.stages.train_labels import train_labels as stage
 
-    head = run.store.resolve(from_, "head")
+    head = run.store.resolve(from_, "head") if from_ else newest_head(run.store, ("NegLabel", "+ projection"))
     return stage(run, settings, head, run.store.resolve(synthetic, "synthetic"))

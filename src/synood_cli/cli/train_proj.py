@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from synood_cli.store.store import Artifact
 
 
-@stage_command("train-proj", takes=("seed",), execution=("device", "batch_size", "workers"))
+@stage_command("train-proj", takes=("limit", "seed"), execution=("device", "batch_size", "workers"))
 def train_proj(
     run: Run,
     settings: TrainProjectionSettings,
-    from_: Annotated[str | None, from_option("head")] = None,
+    from_: Annotated[str | None, from_option("head", default="the newest without a projection")] = None,
     synthetic: Annotated[str | None, from_option("synthetic", "--synthetic")] = None,
 ) -> Artifact:
     """Train the projection of the image features (Eqs. 11-12); makes a new head."""
+    from synood_cli.stages.heads import newest_head
     from synood_cli.stages.train_proj import train_projection
 
-    head = run.store.resolve(from_, "head")
+    head = run.store.resolve(from_, "head") if from_ else newest_head(run.store, ("NegLabel", "+ labels"))
     return train_projection(run, settings, head, run.store.resolve(synthetic, "synthetic"))

@@ -84,11 +84,16 @@ def scan_images(root: Path) -> Scan:
 
 
 def folder_fingerprint(images: Iterable[ImageFile]) -> str:
-    """SHA-256 (hex) over the sorted (name, size in bytes, mtime in ns) of `images`: whether a folder looks unchanged.
+    """SHA-256 (hex) over the place and the sorted (name, size in bytes, mtime in ns) of `images`: whether a folder
+    looks unchanged.
 
-    No content is read and neither the order nor the place of the folder matters. A file that is gone counts as such.
+    No content is read, so the place counts: two folders of equal names, sizes and times (as archives unpack them) may
+    hold other pictures. Their order does not matter. A file that is gone counts as such.
     """
     digest = hashlib.sha256()
+    images = list(images)
+    for root in sorted({os.fsencode(image.root.resolve()) for image in images}):
+        digest.update(root + b"\0")
     for entry in sorted(_looks(image) for image in images):
         digest.update(b"%b\0%d\0%d\0" % entry)
     return digest.hexdigest()

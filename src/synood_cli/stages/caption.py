@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from synood_cli.config import CaptionSettings, Models
-from synood_cli.data.captions_file import CaptionsFile
+from synood_cli.data.captions_file import Caption, CaptionsFile
 from synood_cli.data.folders import class_text
 from synood_cli.data.vocabulary import default_vocabulary, read_vocabulary
 from synood_cli.data.wordnet import synonyms_of
@@ -16,10 +16,10 @@ from synood_cli.errors import ItemError, UsageError
 from synood_cli.models.revisions import resolve_revision
 from synood_cli.records import Description, ImageFile, ModelSpec
 from synood_cli.stages.run import Run, batches, complete
-from synood_cli.stages.selected import SelectedImage, selected_images
+from synood_cli.stages.selected import SelectedImage, selected_images, unchanged
 from synood_cli.store.draft import Draft
 from synood_cli.store.files import sha256_bytes
-from synood_cli.store.store import Artifact
+from synood_cli.store.store import Artifact, Store
 
 
 class CaptionJob(NamedTuple):
@@ -61,8 +61,9 @@ def caption(
     file = CaptionsFile(captions) if captions else None
     words = _vocabulary(models, file, vocabulary)
     specs = _specs(run, models) if file is None else {}
+    given = _given(run.store, images, file) if file is not None else {}
     source = (
-        {"captions": _captions_digest(images, file)}
+        {"captions": _captions_digest(images, given)}
         if file is not None
         else {"vocabulary": sha256_bytes("\n".join(words).encode())}
     )
@@ -81,12 +82,12 @@ def caption(
     finished = draft.keys("prompts")
     todo = [image for image in images if image.image_id not in finished]
     if file is not None:
-        todo = _with_captions(draft, todo, file, captions)
+        todo = _with_captions(draft, todo, given, captions)
         draft.note({"warnings": [f"{captions}, line {number}: {reason}" for number, reason in file.problems]})
     run.progress.start("caption", len(images), len(images) - len(todo))
     options: dict[str, Any] = {"settings": settings, "execution": run.execution, "specs": specs, "vocabulary": words}
     size = run.execution.concurrency if models.captioner_url else run.execution.batch_size
-    _describe(run, draft, todo, file, options, size)
+    _describe(run, draft, unchanged(draft, todo), given, options, size)
     return complete(draft, "images")
 
 
@@ -103,40 +104,48 @@ def _specs(run: Run, models: Models) -> dict[str, ModelSpec]:
     return {role: resolve_revision(spec, run.store.file_digest) for role, spec in specs.items()}
 
 
-def _captions_digest(images: Sequence[SelectedImage], file: CaptionsFile) -> str:
+def _given(store: Store, images: Sequence[SelectedImage], file: CaptionsFile) -> dict[int, Caption]:
+    """What the file says about each image, by image id: under the place where it was selected, else under the one
+    where it lies now (it may have been moved or renamed since)."""
+    given = {}
+    for image in images:
+        selected = ImageFile(Path(store.image(image.image_id)["root"]), image.name, image.class_name)
+        moved = ImageFile(image.path.parent, str(image.path), image.class_name)
+        caption = file.find(selected) or (file.find(moved) if image.path != selected.path else None)
+        if caption is not None:
+            given[image.image_id] = caption
+    return given
+
+
+def _captions_digest(images: Sequence[SelectedImage], given: dict[int, Caption]) -> str:
     """Of what the file says about the selected images: other lines and the order of lines do not matter."""
-    said = [[image.sha256, image.name, file.find(_image_file(image))] for image in images]
+    said = [[image.sha256, image.name, given.get(image.image_id)] for image in images]
     return sha256_bytes(json.dumps([[*key, found and found[:2]] for *key, found in said]).encode())
 
 
 def _with_captions(
-    draft: Draft, images: Sequence[SelectedImage], file: CaptionsFile, path: Path | None
+    draft: Draft, images: Sequence[SelectedImage], given: dict[int, Caption], path: Path | None
 ) -> list[SelectedImage]:
     captioned = []
     for image in images:
-        if file.find(_image_file(image)):
+        if image.image_id in given:
             captioned.append(image)
         else:
             draft.fail(image.name, f"no caption in {path}")
     return captioned
 
 
-def _image_file(image: SelectedImage) -> ImageFile:
-    root = Path(str(image.path).removesuffix(image.name))
-    return ImageFile(root, image.name, image.class_name)
-
-
 def _describe(
     run: Run,
     draft: Draft,
     images: Sequence[SelectedImage],
-    file: CaptionsFile | None,
+    given: dict[int, Caption],
     options: dict[str, Any],
     size: int,
 ) -> None:
     spec: ModelSpec | None = options["specs"].get("captioner")
     done = batches(images, size)
-    jobs = ([_job(image, file) for image in batch] for batch in batches(images, size))
+    jobs = ([_job(image, given.get(image.image_id)) for image in batch] for batch in batches(images, size))
     results: Iterator[list[Prompt | ItemError]] = run.runner.map("caption", options, jobs)
     for batch, prompts in zip(done, results, strict=True):
         rows = []
@@ -151,8 +160,7 @@ def _describe(
         run.progress.advance(len(batch))
 
 
-def _job(image: SelectedImage, file: CaptionsFile | None) -> CaptionJob:
+def _job(image: SelectedImage, found: Caption | None) -> CaptionJob:
     label = class_text(image.class_name)
-    found = None if file is None else file.find(_image_file(image))
     given = Description(found.text, found.elements) if found else None
     return CaptionJob(image.path, label, tuple(synonyms_of(label)), given)

@@ -26,7 +26,7 @@ from synood_cli.stages.selected import SelectedImage
 from synood_cli.store.draft import Draft
 from synood_cli.store.files import sha256_bytes
 from synood_cli.store.heads import Clip
-from synood_cli.store.store import Artifact, Store, canonical_json, stored_name
+from synood_cli.store.store import Artifact, Store, canonical_json
 
 T = TypeVar("T")
 Features = NDArray[np.float32]
@@ -227,7 +227,7 @@ def _finished(draft: Draft, work: _Work, shards: Sequence[Sequence[int]]) -> tup
     for shard in shards:
         if f"shard-{number:05d}.safetensors" not in files:
             break
-        missing = [index for index in shard if stored_name(work.names[index]) not in embedded]
+        missing = [index for index in shard if work.names[index] not in embedded]
         problems = [(work.names[index], _reading_problem(Path(work.inputs[index]))) for index in missing]
         if any(problem is None for _, problem in problems):
             break

@@ -126,8 +126,8 @@ def evaluate(
         }
     )
     read = sum(features[_key(contenders[0].spec), dataset].items_done for dataset in images)
-    draft.commit({"metrics": rows}, done=read)
-    return draft.complete()
+    draft.commit({"metrics": rows})
+    return draft.complete(done=read)
 
 
 def _check_datasets(ood: Mapping[str, Path]) -> None:

@@ -24,8 +24,9 @@ from synood_cli.stages.embed import (
 from synood_cli.stages.run import Run
 from synood_cli.stages.selected import class_folders, selected_images
 from synood_cli.store.draft import Draft
+from synood_cli.store.files import sha256_bytes
 from synood_cli.store.heads import Calibration, Head, HeadInfo, current_versions, label_rows
-from synood_cli.store.store import Artifact, Store
+from synood_cli.store.store import Artifact, Store, canonical_json
 
 
 class Detections(NamedTuple):
@@ -85,6 +86,20 @@ def head_and_clip(store: Store, head: Artifact) -> tuple[HeadInfo, ModelSpec]:
     return info, spec
 
 
+def newest_head(store: Store, methods: Sequence[str]) -> Artifact:
+    """The head asked for last among those of these `methods`: what a training starts from unless told otherwise, so
+    that a training that is run again does not build on its own result. Raises UsageError when there is none.
+    """
+    heads = [head for head in store.artifacts("head") if head.status == "complete"]
+    fitting = [head for head in heads if head.notes.get("method") in methods]
+    if not fitting:
+        store.newest("head")  # raises where there is no head at all
+        raise UsageError(
+            f"every head has been trained so already; none is {' or '.join(methods)}", hint="--from head@N"
+        )
+    return max(fitting, key=lambda head: head.asked)
+
+
 def with_ancestors(store: Store, head: Artifact) -> list[Artifact]:
     """`head` and the heads that it was made from, the first one first: the rows of an ablation table."""
     line = [head]
@@ -140,8 +155,10 @@ def training_material(run: Run, draft: Draft, head: Artifact, synthetic: Artifac
 
 def embed_selection(run: Run, spec: ModelSpec, selection: Artifact, precision: Precision) -> Artifact:
     """F(x) of every image of a selection."""
-    items = selected_items(selected_images(run.store, selection))
-    return embed_images(run, spec, items, digest=selection.digest or "", precision=precision, what=selection.name)
+    images = selected_images(run.store, selection)
+    # Features are found by name, and a selection's digest knows contents only: files may have been renamed since.
+    digest = sha256_bytes(canonical_json([[image.sha256, image.name] for image in images]).encode())
+    return embed_images(run, spec, selected_items(images), digest=digest, precision=precision, what=selection.name)
 
 
 def require_labels(head: Artifact, info: HeadInfo, classes: Sequence[str]) -> None:
@@ -185,8 +202,8 @@ def store_head(
     """Write `head` with its labels and `rows`, and seal the artifact."""
     labels = label_rows(head.info)
     draft.note({"method": head.info.method, "threshold": head.info.threshold, **notes})
-    draft.commit({"labels": labels, **rows}, head.write(draft), done=len(labels))
-    return draft.complete()
+    draft.commit({"labels": labels, **rows}, head.write(draft))
+    return draft.complete(done=len(labels))
 
 
 def _short(revision: str | None) -> str:

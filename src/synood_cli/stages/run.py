@@ -74,6 +74,7 @@ class Run:
         models: Mapping[str, ModelSpec] | None = None,
         digests: Mapping[str, str] | None = None,
         seeded: bool = True,
+        keep_failures: bool = False,
     ) -> Draft:
         """Find or start the artifact of this stage; on a dry run, say what would happen (raises Planned).
 
@@ -105,7 +106,15 @@ class Run:
                     "settings": question["settings"],
                 }
             )
-        return Draft.begin(self.store, kind, stage, **question, force=self.force, retry_failed=self.retry_failed)
+        return Draft.begin(
+            self.store,
+            kind,
+            stage,
+            **question,
+            force=self.force,
+            retry_failed=self.retry_failed,
+            keep_failures=keep_failures,
+        )
 
 
 def complete(draft: Draft, what: str) -> Artifact:

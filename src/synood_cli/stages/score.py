@@ -11,7 +11,7 @@ from synood_cli.data.folders import folder_fingerprint, scan_images
 from synood_cli.records import ImageFile
 from synood_cli.stages.embed import BATCHES_PER_JOB
 from synood_cli.stages.heads import Detections, head_and_clip
-from synood_cli.stages.run import Run, batches
+from synood_cli.stages.run import Run, batches, complete
 from synood_cli.store.heads import HeadInfo
 from synood_cli.store.store import Artifact
 
@@ -60,7 +60,7 @@ def score(run: Run, settings: ScoreSettings, head: Artifact, folder: Path) -> Ar
         rows = detection_rows(info, images, readable, scored.detections, threshold)
         draft.commit({"scores": [{"method": info.method, "head": head.name, **row} for row in rows]}, done=len(rows))
         run.progress.advance(len(part))
-    return draft.complete()
+    return complete(draft, "images")
 
 
 def detection_rows(

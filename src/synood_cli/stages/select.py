@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable
@@ -42,8 +41,7 @@ def select(run: Run, settings: SelectSettings, photos: Path) -> Artifact:
     than asked is kept as it is and noted. A finished class is stored before the next begins.
     """
     scan = scan_classes(photos)
-    root = os.fsencode(photos.resolve())
-    digests = {"photos": folder_fingerprint(scan.images), "root": hashlib.sha256(root).hexdigest()}
+    digests = {"photos": folder_fingerprint(scan.images)}
     draft = run.begin(
         "selection",
         "select",
@@ -52,15 +50,17 @@ def select(run: Run, settings: SelectSettings, photos: Path) -> Artifact:
         inputs={},
         digests=digests,
         seeded=False,
+        keep_failures=True,
     )
     if draft.artifact.reused:
         return draft.artifact
+    finished = draft.keys("selected_images", "class_name")
+    draft.forget_failures(keep={image.name for image in scan.images if image.class_name in finished})
     for name, reason in scan.problems:
         draft.fail(name, reason)
     classes: dict[str, list[ImageFile]] = defaultdict(list)
     for image in scan.images:
         classes[image.class_name].append(image)
-    finished = draft.keys("selected_images", "class_name")
     run.progress.start("select", len(scan.images), sum(len(classes[name]) for name in finished & set(classes)))
     with ThreadPoolExecutor(run.execution.workers) as pool:
         for class_name, images in classes.items():

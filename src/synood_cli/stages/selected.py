@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from synood_cli.store.draft import Draft
 from synood_cli.store.store import Artifact, Store
 
 
@@ -17,6 +19,15 @@ class SelectedImage(NamedTuple):
     name: str
     class_name: str
     rank: int
+    bytes: int
+
+    def changed(self) -> bool:
+        """Whether another file lies at `path` by now, as far as its size tells; one that is gone has not changed."""
+        return self.path.is_file() and self.path.stat().st_size != self.bytes
+
+
+CHANGED = "has changed since it was selected; `synood select` again, or put the photograph back"
+"""Why a photograph that `changed` is not worked on."""
 
 
 def selected_images(store: Store, selection: Artifact, limit: int | None = None) -> list[SelectedImage]:
@@ -29,11 +40,25 @@ def selected_images(store: Store, selection: Artifact, limit: int | None = None)
         image = store.image(row["image_id"])
         chosen.append(
             SelectedImage(
-                row["image_id"], image["sha256"], image["path"], image["name"], row["class_name"], row["rank"]
+                row["image_id"],
+                image["sha256"],
+                image["path"],
+                image["name"],
+                row["class_name"],
+                row["rank"],
+                image["bytes"],
             )
         )
     chosen.sort(key=lambda image: (image.rank, image.class_name, image.name))
     return chosen[:limit]
+
+
+def unchanged(draft: Draft, images: Sequence[SelectedImage]) -> list[SelectedImage]:
+    """The images that are still what was selected; the others become failures of `draft`."""
+    for image in images:
+        if image.changed():
+            draft.fail(image.name, CHANGED)
+    return [image for image in images if not image.changed()]
 
 
 def class_folders(store: Store, selection: Artifact) -> list[str]:

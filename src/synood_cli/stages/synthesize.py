@@ -17,7 +17,7 @@ from synood_cli.errors import ItemError, SynoodError
 from synood_cli.method.seeds import image_seed
 from synood_cli.models.revisions import resolve_revision
 from synood_cli.stages.run import Run, batches, complete
-from synood_cli.stages.selected import SelectedImage, class_folders, selected_images
+from synood_cli.stages.selected import SelectedImage, class_folders, selected_images, unchanged
 from synood_cli.store.draft import Draft
 from synood_cli.store.store import Artifact
 
@@ -76,7 +76,7 @@ def synthesize(run: Run, settings: SynthesizeSettings, models: Models, captions:
         "synthesize",
         items=len(images),
         settings=settings.model_dump(),
-        inputs={"captions": captions},
+        inputs={"captions": captions, "selection": selection},  # which sets the boundary and names the classes
         models=specs,
     )
     if draft.artifact.reused:
@@ -92,7 +92,7 @@ def synthesize(run: Run, settings: SynthesizeSettings, models: Models, captions:
     }
     boundary = _boundary(run, draft, settings, selected, options)
     finished = draft.keys("synthetic_images")
-    todo = [image for image in images if image.image_id not in finished]
+    todo = unchanged(draft, [image for image in images if image.image_id not in finished])
     run.progress.start("synthesize", len(images), len(images) - len(todo))
     template = captions.settings["template"]
     jobs = (

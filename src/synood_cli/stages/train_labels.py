@@ -22,7 +22,7 @@ def train_labels(run: Run, settings: TrainLabelsSettings, head: Artifact, synthe
         "train-labels",
         items=synthetic.items_done,
         settings=settings.model_dump(),
-        inputs={"head": head, "synthetic": synthetic},
+        inputs={"head": head, "synthetic": synthetic, "selection": selection},
         models={"clip": spec},
     )
     if draft.artifact.reused:

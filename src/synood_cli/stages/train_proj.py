@@ -20,7 +20,7 @@ def train_projection(run: Run, settings: TrainProjectionSettings, head: Artifact
         "train-proj",
         items=synthetic.items_done,
         settings=settings.model_dump(),
-        inputs={"head": head, "synthetic": synthetic},
+        inputs={"head": head, "synthetic": synthetic, "selection": selection},
         models={"clip": spec},
     )
     if draft.artifact.reused:

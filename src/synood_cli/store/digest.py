@@ -8,7 +8,7 @@ from typing import Any
 from synood_cli.store.schema import ARTIFACT_TABLES
 from synood_cli.store.store import Store, canonical_json
 
-_VOLATILE = {"artifact_id", "image_id", "seconds"}
+_VOLATILE = {"artifact_id", "image_id", "seconds", "model"}  # a model counts by its revision, not by its place
 
 
 def content_digest(store: Store, artifact_id: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 from synood_cli import __version__
 from synood_cli.records import ModelSpec, printable
 from synood_cli.store.digest import content_digest
-from synood_cli.store.files import link_file, sha256_bytes, write_atomic
+from synood_cli.store.files import link_file, sha256_bytes, sync_folder, write_atomic
 from synood_cli.store.schema import ARTIFACT_TABLES
-from synood_cli.store.store import Artifact, Store, canonical_json, identity_of, now, stored_name
+from synood_cli.store.store import Artifact, Store, canonical_json, identity_of, loaded_name, now, stored_name
 
 
 class Draft:
@@ -43,12 +43,17 @@ class Draft:
         digests: Mapping[str, str] | None = None,
         force: bool = False,
         retry_failed: bool = False,
+        keep_failures: bool = False,
     ) -> Draft:
         """Find or start the artifact for this question.
 
         `inputs` are artifacts (they enter the identity by content digest, and the lineage); `digests` are other
         inputs: the fingerprint of a folder, of a file. `retry_failed`: where the answer lacks items that failed, start
-        another with everything that it has.
+        another with everything that it has. `keep_failures`: the stage itself forgets, on going on, what it tries
+        again; else all that failed before the interruption is forgotten.
+
+        Rows name photographs by their ids, so work is gone on with, or taken over, only for the very same inputs:
+        those of equal content, selected elsewhere since, have other ids.
         """
         identity = cls.identity(stage, settings, inputs, models, seed, digests)
         complete = None if force else store.find(identity, "complete")
@@ -56,17 +61,22 @@ class Draft:
         if complete and not partial:
             store.ask_for(complete)
             return cls(store, replace(complete, reused=True))
-        if known := store.find(identity, "unfinished"):
+        if partial and not store.has_inputs(partial, inputs):
+            partial = None
+        known = store.find(identity, "unfinished")
+        if known and store.has_inputs(known, inputs):
             store.ask_for(known)
             draft = cls(store, known)
-            draft._forget_failures()  # what failed before the interruption is tried again
+            if not keep_failures:
+                draft.forget_failures()
+            if partial and not known.items_done:  # interrupted before it had taken anything over
+                draft._copy(partial)
             return draft
         with store.db.atomic():
-            version = store.db.execute(
-                "select coalesce(max(version), 0) + 1 from artifacts where kind = ?", [kind]
-            ).fetchone()[0]
+            version = store.next_version(kind)
+            name = f"{kind}@{version}"
             row = {
-                "name": f"{kind}@{version}",
+                "name": name,
                 "kind": kind,
                 "version": version,
                 "stage": stage,
@@ -86,7 +96,7 @@ class Draft:
                 {"artifact_id": artifact_id, "role": role, **spec.model_dump(exclude={"url"})}
                 for role, spec in models.items()
             )
-        draft = cls(store, store.get(row["name"]))
+        draft = cls(store, store.get(name))
         if partial:
             draft._copy(partial)
         return draft
@@ -101,7 +111,8 @@ class Draft:
         digests: Mapping[str, str] | None = None,
     ) -> str:
         """The identity that `begin` would look for."""
-        parts = {role: made.digest or "" for role, made in inputs.items()} | dict(digests or {})
+        parts = {f"artifact {role}": made.digest or "" for role, made in inputs.items()}
+        parts |= {f"digest {name}": digest for name, digest in (digests or {}).items()}
         return identity_of(stage, settings, parts, models, seed)
 
     @property
@@ -111,7 +122,8 @@ class Draft:
     def keys(self, table: str, column: str = "image_id") -> set[Any]:
         """The `column` of what is finished in `table`: what a resumed run need not do again."""
         query = f"select {column} from {table} where artifact_id = ?"
-        return {row[0] for row in self.store.db.execute(query, [self.artifact.id])}
+        values = (row[0] for row in self.store.db.execute(query, [self.artifact.id]))
+        return {loaded_name(value) if isinstance(value, bytes) else value for value in values}
 
     def write_file(self, path: str, content: bytes) -> str:
         """Write one file of the artifact, whole or not at all; returns its SHA-256. `commit` makes it known."""
@@ -146,9 +158,11 @@ class Draft:
     def _copy(self, other: Artifact) -> None:
         """Take over what is finished in `other`: files (linked where the file system can), then rows."""
         db, mine = self.store.db, self.artifact.id
-        paths = [row[0] for row in db.execute("select path from files where artifact_id = ?", [other.id])]
+        paths = [loaded_name(row[0]) for row in db.execute("select path from files where artifact_id = ?", [other.id])]
         for path in paths:
             link_file(other.folder / path, self.folder / path)
+        for folder in {(self.folder / path).parent for path in paths}:
+            sync_folder(folder)
         with db.atomic():
             for table in (*ARTIFACT_TABLES, "files"):
                 columns = ", ".join(c.name for c in db.table(table).columns if c.name != "artifact_id")
@@ -161,10 +175,16 @@ class Draft:
             )
         self.artifact = self.store.get(self.artifact.name)
 
-    def _forget_failures(self) -> None:
-        with self.store.db.atomic():
-            self.store.db.table("failures").delete_where("artifact_id = ?", [self.artifact.id])
-            self.store.db.execute("update artifacts set items_failed = 0 where id = ?", [self.artifact.id])
+    def forget_failures(self, keep: Collection[str] = ()) -> None:
+        """Forget what failed before the run was interrupted, except for the items in `keep`: it is tried again."""
+        db, mine = self.store.db, self.artifact.id
+        with db.atomic():
+            rows = db.execute("select id, item from failures where artifact_id = ?", [mine]).fetchall()
+            for row_id, item in rows:
+                if loaded_name(item) not in keep:
+                    db.execute("delete from failures where id = ?", [row_id])
+            count = "(select count(*) from failures where artifact_id = artifacts.id)"
+            db.execute(f"update artifacts set items_failed = {count} where id = ?", [mine])
 
     def note(self, notes: Mapping[str, Any]) -> None:
         """Set what the stage found out (JSON values), such as the boundary."""
@@ -173,11 +193,14 @@ class Draft:
         with self.store.db.atomic():
             self.store.db.execute("update artifacts set notes = ? where id = ?", [text, self.artifact.id])
 
-    def complete(self) -> Artifact:
-        """Seal the artifact: digest its content and mark it complete."""
+    def complete(self, done: int | None = None) -> Artifact:
+        """Seal the artifact: digest its content and mark it complete. `done` sets how many items are finished, for a
+        stage that commits them all at once, and perhaps again after an interruption."""
         digest = content_digest(self.store, self.artifact.id)
         with self.store.db.atomic():
             self._count()
+            if done is not None:
+                self.store.db.execute("update artifacts set items_done = ? where id = ?", [done, self.artifact.id])
             self.store.db.execute(
                 "update artifacts set status = 'complete', digest = ?, finished_at = ? where id = ?",
                 [digest, now(), self.artifact.id],

@@ -100,8 +100,10 @@ def _leaving(store: Store, *, unfinished: bool, superseded: bool) -> list[tuple[
     artifacts = store.artifacts()
     by_name = {artifact.name: artifact for artifact in artifacts}
     kinds = {artifact.kind for artifact in artifacts if artifact.status == "complete"}
+    last_made = {artifact.kind: artifact for artifact in artifacts if artifact.status == "complete"}
     pending = [
-        *(store.newest(kind) for kind in kinds),
+        *last_made.values(),
+        *(store.newest(kind) for kind in kinds),  # asked for last, and perhaps made long ago
         *(a for a in artifacts if a.status == "unfinished" and not unfinished),
     ]
     needed: set[int] = set()

@@ -54,6 +54,7 @@ class Artifact:
     items_done: int
     items_failed: int
     notes: dict[str, Any]
+    asked: int
     created_at: str
     finished_at: str | None
     seconds: float
@@ -150,6 +151,10 @@ class Store:
                 empty = not (artifact.items_done or artifact.items_failed or artifact.notes)
                 if artifact.status == "unfinished" and empty and not artifact.folder.exists():
                     self.db.execute("delete from artifacts where id = ?", [artifact.id])
+                    self.db.execute(
+                        "update versions set newest = newest - 1 where kind = ? and newest = ?",
+                        [artifact.kind, artifact.version],
+                    )
 
     def artifacts(self, kind: str | None = None) -> list[Artifact]:
         """All artifacts, oldest first."""
@@ -200,6 +205,17 @@ class Store:
         if artifact.status != "complete":
             raise UsageError(f"{name} is not finished", hint=f"run its `synood {artifact.stage}` command again")
         return artifact
+
+    def next_version(self, kind: str) -> int:
+        """The number of the next artifact of `kind`; a number is never given twice, also when its artifact is gone."""
+        query = """insert into versions (kind, newest) values (?, 1)
+                   on conflict (kind) do update set newest = newest + 1 returning newest"""
+        return int(self.db.execute(query, [kind]).fetchone()[0])
+
+    def has_inputs(self, artifact: Artifact, inputs: Mapping[str, Artifact]) -> bool:
+        """Whether `artifact` is made from exactly these artifacts, not from others of equal content."""
+        mine = {role: made.id for role, made in self.inputs(artifact).items()}
+        return mine == {role: made.id for role, made in inputs.items()}
 
     def next_ask(self) -> int:
         """The number of the next question that is asked of this store."""

@@ -46,11 +46,12 @@ class InDistributionClassifier:
 def class_columns(classifier: Classifier, classes: Sequence[str]) -> list[int] | None:
     """The logits that belong to `classes`, in their order; None = all of them as they come.
 
-    A classifier with class names must know every class (it may know more); one without must have as many classes,
-    which are then taken to be in sorted order. Raises ModelError otherwise.
+    A classifier with class names must know every class (it may know more), by its name or one of its aliases; one
+    without must have as many classes, which are then taken to be in sorted order. Raises ModelError otherwise, and
+    where two logits fit one class or two classes one logit.
     """
-    name = classifier.spec.name
-    if classifier.class_names is None:
+    name, aliases = classifier.spec.name, classifier.class_aliases
+    if classifier.class_names is None or aliases is None:
         if classifier.num_classes != len(classes):
             raise ModelError(
                 f"the classifier {name} has {classifier.num_classes} classes and no names for them, "
@@ -58,8 +59,12 @@ def class_columns(classifier: Classifier, classes: Sequence[str]) -> list[int] |
                 hint="give a classifier of exactly these classes, or one whose config.json has label_names",
             )
         return None
-    known = {_plain(label): column for column, label in enumerate(classifier.class_names)}
-    missing = [label for label in classes if _plain(label) not in known]
+    known: dict[str, list[int]] = {}
+    for column, names in enumerate(aliases):
+        for alias in {_plain(alias) for alias in names}:
+            known.setdefault(alias, []).append(column)
+    found = [known.get(_plain(label), []) for label in classes]
+    missing = [label for label, columns in zip(classes, found, strict=True) if not columns]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise ModelError(
@@ -68,7 +73,21 @@ def class_columns(classifier: Classifier, classes: Sequence[str]) -> list[int] |
             hint=f"its classes are {', '.join(classifier.class_names[:5])}, …: name the class folders alike, "
             "or give another classifier",
         )
-    return [known[_plain(label)] for label in classes]
+    owner: dict[int, str] = {}
+    for label, columns in zip(classes, found, strict=True):
+        if len(columns) > 1:
+            meanings = [classifier.class_names[column] for column in columns]
+            raise ModelError(
+                f"{label!r} may mean several classes of the classifier {name}: {' and '.join(meanings)}",
+                hint=f"name its class folder {' or '.join(meanings)}, without further words",
+            )
+        if columns[0] in owner:
+            raise ModelError(
+                f"{owner[columns[0]]!r} and {label!r} are one class of the classifier {name}",
+                hint="put their images into one folder, then `synood select` again",
+            )
+        owner[columns[0]] = label
+    return list(owner)
 
 
 def _plain(label: str) -> str:

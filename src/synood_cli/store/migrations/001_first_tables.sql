@@ -20,6 +20,10 @@ create table artifacts (
     unique (kind, version)
 );
 create index artifacts_identity on artifacts (identity);
+create table versions (
+    kind text primary key,
+    newest integer not null              -- the last number given to an artifact of this kind
+);
 create table lineage (
     artifact_id integer not null references artifacts (id) on delete cascade,
     role text not null,
