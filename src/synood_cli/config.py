@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -199,8 +200,10 @@ class Models(Record):
     )
 
     def clip_spec(self) -> ModelSpec:
-        built_in = "/" not in self.clip and _place(self.clip) == self.clip
-        return ModelSpec(adapter="open_clip", name=_place(self.clip), pretrained=self.pretrained if built_in else None)
+        name = _place(self.clip)
+        built_in = "/" not in self.clip and name == self.clip
+        weights = _place(self.pretrained, there=Path.is_file) if built_in and self.pretrained else None
+        return ModelSpec(adapter="open_clip", name=name, pretrained=weights)
 
     def captioner_spec(self) -> ModelSpec:
         if self.captioner_url:
@@ -215,10 +218,11 @@ class Models(Record):
         return ModelSpec(adapter="timm", name=_place(self.classifier))
 
 
-def _place(name: str) -> str:
-    """A local folder by its absolute path, so that a later command finds it from anywhere; a hub id as it is."""
-    folder = Path(name.removeprefix("local-dir:")).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else name
+def _place(name: str, folder: Path = Path(), there: Callable[[Path], bool] = Path.is_dir) -> str:
+    """What is `there`, seen from `folder`, by its absolute path, so that a later command finds it from anywhere; a hub
+    id or weight tag as it is."""
+    path = folder / Path(name.removeprefix("local-dir:")).expanduser()
+    return str(path.resolve()) if there(path) else name
 
 
 STAGES: dict[str, type[Settings]] = {
@@ -237,7 +241,7 @@ TOML_TEMPLATE = """\
 recipe = "paper"  # or "release": what the authors' public code does differently
 seed = 0
 
-[models]
+[models]  # hub ids, or folders, relative to this file
 # clip = "{models.clip}"
 # pretrained = "{models.pretrained}"
 # captioner = "{models.captioner}"
@@ -299,6 +303,7 @@ class Config:
         return self._merge(model, base, stage, given)
 
     def models(self, given: dict[str, Any]) -> Models:
+        """The models; folders and files that the settings file names are relative to it, not to the current folder."""
         return self._merge(Models, {}, "models", given)
 
     def execution(self, given: dict[str, Any]) -> Execution:
@@ -316,6 +321,8 @@ class Config:
                 and model.model_fields[name].annotation is not bool
             ):
                 raise UsageError(f"{self._source}: [{table}] {name}: cannot be {str(value).lower()}")
+        if model is Models:
+            written = self._placed(written)
         try:
             return model.model_validate({**base, **written, **said})
         except ValidationError as error:
@@ -330,3 +337,14 @@ class Config:
                 + ("" if unknown else f" (got {first['input']!r})"),
                 hint=f"did you mean {near[0]!r}?" if unknown and near else None,
             ) from error
+
+    def _placed(self, models: dict[str, Any]) -> dict[str, Any]:
+        """The [models] table with the local folders and the checkpoint file that it names by their absolute paths."""
+        folder = Path(self._source).parent
+        placed = dict(models)
+        for name in ("clip", "captioner", "inpainter", "classifier"):
+            if isinstance(models.get(name), str):
+                placed[name] = _place(models[name], folder)
+        if isinstance(models.get("pretrained"), str):
+            placed["pretrained"] = _place(models["pretrained"], folder, Path.is_file)
+        return placed

@@ -133,14 +133,12 @@ def captioner(
 
 
 def ask(server: LoopbackServer, **settings: float) -> Description | Exception:
-    with captioner(server.url, **settings) as model:
-        (answer,) = model.describe([Image.new("RGB", (8, 8))], ["cat"])
+    (answer,) = captioner(server.url, **settings).describe([Image.new("RGB", (8, 8))], ["cat"])
     return answer
 
 
 def test_the_request_is_an_openai_chat_completion_with_the_image_in_it(server: LoopbackServer) -> None:
-    with captioner(server.url) as model:
-        (answer,) = model.describe([Image.new("RGB", (20, 10), "red")], ["tabby cat"])
+    (answer,) = captioner(server.url).describe([Image.new("RGB", (20, 10), "red")], ["tabby cat"])
     assert isinstance(answer, Description)
     assert (answer.raw, answer.elements) == ("grass, sky", None)
     (request,) = server.requests
@@ -162,8 +160,7 @@ def test_answers_keep_the_order_of_images_and_requests_run_concurrently(server: 
     server.script = [lambda handler: say(handler.body["messages"][0]["content"][1]["text"], after=0.1)(handler)] * 8
     names = [f"thing {i}" for i in range(8)]
     started = time.perf_counter()
-    with captioner(server.url, concurrency=4) as model:
-        answers = model.describe([Image.new("RGB", (8, 8))] * 8, names)
+    answers = captioner(server.url, concurrency=4).describe([Image.new("RGB", (8, 8))] * 8, names)
     assert [answer.raw for answer in answers if isinstance(answer, Description)] == [
         f"List all but the {name}." for name in names
     ]
@@ -239,8 +236,7 @@ def test_lasting_trouble_becomes_an_item_error_that_says_what_came(
 
 def test_one_bad_image_does_not_lose_its_batch(server: LoopbackServer) -> None:
     server.script = [say("one"), status(400, "image too small"), say("three")]
-    with captioner(server.url) as model:
-        first, second, third = model.describe([Image.new("RGB", (8, 8))] * 3, ["cat"] * 3)
+    first, second, third = captioner(server.url).describe([Image.new("RGB", (8, 8))] * 3, ["cat"] * 3)
     assert isinstance(first, Description)
     assert isinstance(third, Description)
     assert (first.raw, third.raw) == ("one", "three")

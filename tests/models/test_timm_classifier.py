@@ -10,7 +10,7 @@ import timm
 import torch
 from torch.nn.functional import interpolate
 
-from checkpoints import Checkpoints, tiny_classifier
+from checkpoints import Checkpoints, tiny_classifier, write_classifier
 from synood_cli.errors import ModelError
 from synood_cli.models.build import build_classifier
 from synood_cli.models.timm_classifier import TimmClassifier, _source
@@ -50,6 +50,39 @@ def test_a_checkpoint_without_label_names_has_none(tmp_path: Path) -> None:
     del config["label_names"]
     (folder / "config.json").write_text(json.dumps(config))
     assert build_classifier(ModelSpec(adapter="timm", name=str(folder)), "cpu", "fp32").class_names is None
+
+
+@pytest.mark.parametrize(
+    ("tag", "classes", "is_imagenet"),
+    [
+        ("tv2_in1k", 1000, True),
+        ("sail_in1k_384", 1000, True),
+        ("tv2_in1k", 999, False),
+        ("fb_in22k", 1000, False),
+        (None, 1000, False),
+    ],
+)
+def test_weights_of_imagenet_1k_have_its_classes(
+    tmp_path: Path, tag: str | None, classes: int, is_imagenet: bool
+) -> None:
+    write_classifier(tmp_path, "test_resnet", None, num_classes=classes)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["pretrained_cfg"]["tag"] = tag
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    built = build_classifier(ModelSpec(adapter="timm", name=str(tmp_path)), "cpu", "fp32")
+    if not is_imagenet:
+        assert (built.class_names, built.class_aliases) == (None, None)
+        return
+    assert built.class_names is not None
+    assert built.class_aliases is not None
+    assert built.class_names == sorted(built.class_names)
+    assert (len(built.class_names), len(built.class_aliases), built.class_names[0]) == (1000, 1000, "n01440764")
+    assert built.class_aliases[0] == {"n01440764", "tench, Tinca tinca", "tench", "Tinca tinca"}
+    assert {"n15075141", "toilet tissue", "toilet paper", "bathroom tissue"} < built.class_aliases[999]
+
+
+def test_label_names_are_the_only_aliases(classifier: TimmClassifier) -> None:
+    assert classifier.class_aliases == [{"cat"}, {"dog"}, {"frog"}]
 
 
 def test_label_names_of_another_number_are_refused(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def test_all_of_imagenet_by_id_is_every_logit_in_order(imagenet: Classifier) -> 
 
 def test_a_word_for_two_classes_is_refused_and_their_ids_are_not(imagenet: Classifier) -> None:
     for folder in ("crane", "n02012849_crane"):
-        with pytest.raises(ModelError, match="'crane' may mean several classes .*: n02012849 and n03126707") as refused:
+        with pytest.raises(
+            ModelError, match=r"'crane' may mean several classes .*: n02012849 and n03126707"
+        ) as refused:
             columns(imagenet, "tench", folder)
         assert refused.value.hint == "name its class folder n02012849 or n03126707, without further words"
     assert columns(imagenet, "n03126707", "n02012849") == [517, 134]
@@ -64,5 +66,5 @@ def test_label_names_that_are_alike_are_refused_where_they_matter(tmp_path: Path
     folder = tiny_classifier(tmp_path / "alike", ["cat", "tree_frog", "Tree frog"])
     classifier = build_classifier(ModelSpec(adapter="timm", name=str(folder)), "cpu", "fp32")
     assert columns(classifier, "cat") == [0]
-    with pytest.raises(ModelError, match="'tree frog' may mean several classes .*: tree_frog and Tree frog"):
+    with pytest.raises(ModelError, match=r"'tree frog' may mean several classes .*: tree_frog and Tree frog"):
         columns(classifier, "tree_frog")

@@ -15,10 +15,12 @@ from synood_cli.method.projection import Projection, train_projection
 from synood_cli.models.build import build_encoder
 from synood_cli.stages import train_labels as label_stage
 from synood_cli.stages import train_proj as projection_stage
+from synood_cli.stages.heads import newest_head
 from synood_cli.stages.mine_labels import mine_labels
 from synood_cli.stages.select import select
 from synood_cli.stages.selected import selected_images
 from synood_cli.store.heads import Head
+from synood_cli.store.maintenance import gc
 
 PROJECTION = TrainProjectionSettings(epochs=2, batch_size=8, tpr=0.6)
 LABELS = TrainLabelsSettings(epochs=3, batch_size=4, learning_rate=0.05, tpr=0.6)
@@ -172,6 +174,22 @@ def test_both_trainings_make_synood_whichever_comes_first(store, make_run, head,
     }
     assert first.info.calibration.trained_on
     assert second.info.negative_labels == Head.read(tuned.folder).info.negative_labels
+
+
+def test_a_training_that_is_run_again_does_not_build_on_its_own_result(store, make_run, head, synthetic):
+    projected = projection_stage.train_projection(make_run(), PROJECTION, head, synthetic)
+    both = label_stage.train_labels(make_run(), LABELS, projected, synthetic)
+    untuned, unprojected = ("NegLabel", "+ projection"), ("NegLabel", "+ labels")
+    assert store.newest("head").name == both.name
+    assert newest_head(store, untuned).name == projected.name
+    assert newest_head(store, unprojected).name == head.name
+    # A first step that is run again and reused neither hides the later heads from gc nor makes them superseded.
+    store.ask_for(head)
+    assert newest_head(store, untuned).name == head.name
+    removed = {removal.what for removal in gc(store, unfinished=False, superseded=True, dry_run=True)}
+    assert not removed & {head.name, projected.name, both.name, synthetic.name}
+    with pytest.raises(UsageError, match=r"none is \+ nothing"):
+        newest_head(store, ("+ nothing",))
 
 
 def test_the_same_seed_gives_the_same_head(make_run, head, synthetic):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import math
 import os
 import random
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from io import BytesIO
-from typing import Self
+from typing import Any
 
 import httpx
 from PIL import Image
@@ -77,33 +77,43 @@ class OpenAiServerCaptioner(Captioner):
         if not usable:
             raise UsageError(f"{spec.url!r} is no address of a server", hint="write http://HOST:PORT")
         key = next((os.environ[name] for name in API_KEY_VARIABLES if os.environ.get(name)), None)
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=timeout,
-            limits=httpx.Limits(max_connections=concurrency),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the connections to the server."""
-        self._client.close()
+        self.timeout = timeout
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._certificates = httpx.create_ssl_context()
 
     def describe(self, images: Sequence[Image.Image], class_names: Sequence[str]) -> list[Description | Exception]:
         """One answer per image, in order.
 
         An image that stays without an answer yields an ItemError that says what came instead. Raises ModelError when
-        no image can succeed: the server cannot be reached, refuses the key, or does not know the model.
+        no image can succeed: the server cannot be reached, refuses the key, or does not know the model. An interrupt
+        (Ctrl-C) gives up the requests in flight.
         """
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            results = list(pool.map(self._describe_one, images, class_names))
+        results = asyncio.run(self._describe_all(images, class_names))
         for result in results:
             if isinstance(result, ModelError):
                 raise result
         return results
 
-    def _describe_one(self, image: Image.Image, class_name: str) -> Description | Exception:
+    # Tasks and not threads: an interrupt cancels a task that waits for a silent server; a thread would be waited for.
+    async def _describe_all(
+        self, images: Sequence[Image.Image], class_names: Sequence[str]
+    ) -> list[Description | Exception]:
+        asyncio.get_running_loop().set_exception_handler(_report)
+        free = asyncio.Semaphore(self.concurrency)
+        limits = httpx.Limits(max_connections=self.concurrency)
+        async with httpx.AsyncClient(
+            headers=self._headers, timeout=self.timeout, limits=limits, verify=self._certificates
+        ) as client:
+
+            async def in_turn(image: Image.Image, class_name: str) -> Description | Exception:
+                async with free:
+                    return await self._describe_one(client, image, class_name)
+
+            return await asyncio.gather(*map(in_turn, images, class_names))
+
+    async def _describe_one(
+        self, client: httpx.AsyncClient, image: Image.Image, class_name: str
+    ) -> Description | Exception:
         started = time.perf_counter()
         body = {
             "model": self.spec.name,
@@ -121,26 +131,25 @@ class OpenAiServerCaptioner(Captioner):
         }
         for attempt in range(self.attempts):
             try:
-                return Description(self._ask(body), seconds=time.perf_counter() - started)
+                return Description(await self._ask(client, body), seconds=time.perf_counter() - started)
             except _PassingError as failure:
                 error = failure.error
                 if attempt + 1 < self.attempts:
                     pause = self.backoff * 2**attempt * random.uniform(0.5, 1.5)
-                    time.sleep(pause if failure.after is None else failure.after)
+                    await asyncio.sleep(pause if failure.after is None else failure.after)
             except (ItemError, ModelError) as permanent:
                 return permanent
         return error
 
-    def _ask(self, body: dict[str, object]) -> str:
+    async def _ask(self, client: httpx.AsyncClient, body: dict[str, object]) -> str:
         """The answer to one request. Raises _PassingError for what may pass, ItemError or ModelError for the rest."""
         try:
-            response = self._client.post(self.endpoint, json=body)
+            response = await client.post(self.endpoint, json=body)
         except httpx.ConnectError as error:
             hint = "is the server running, and the URL right?"
             raise _PassingError(ModelError(f"cannot reach {self.endpoint}: {error}", hint=hint)) from error
         except httpx.TimeoutException as error:
-            seconds = self._client.timeout.read
-            raise _PassingError(ItemError(f"{self.endpoint} did not answer within {seconds:g} s")) from error
+            raise _PassingError(ItemError(f"{self.endpoint} did not answer within {self.timeout:g} s")) from error
         except httpx.TransportError as error:
             raise _PassingError(ItemError(f"the connection to {self.endpoint} broke: {error}")) from error
         if response.is_success:
@@ -163,6 +172,12 @@ class OpenAiServerCaptioner(Captioner):
         if not isinstance(content, str) or not content.strip():
             raise _PassingError(ItemError(f"a chat completion without text: {excerpt(response.text)}"))
         return content.strip()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Silent on a signal that a task happened to be hit by: it ends the whole run, which says so once."""
+    if not isinstance(context.get("exception"), KeyboardInterrupt):
+        loop.default_exception_handler(context)
 
 
 def chat_completions_url(url: str) -> str:

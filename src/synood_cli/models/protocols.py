@@ -52,7 +52,9 @@ class Classifier(Protocol):
     spec: ModelSpec
     num_classes: int
     class_names: list[str] | None
-    """Names in logit order when the checkpoint carries them, else None."""
+    """Names in logit order when the checkpoint carries them or they are known otherwise, else None."""
+    class_aliases: list[set[str]] | None
+    """All that each class may be called, its name included, in logit order; None without names."""
 
     def logits(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1], any H and W → (B, C), float32. Differentiable: resizes with antialiasing, then

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import timm
 import torch
-from timm.data import resolve_model_data_config
+from timm.data import ImageNetInfo, resolve_model_data_config
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -15,13 +16,17 @@ from synood_cli.models.loading import GRADIENT_DTYPES, hub_id, loading
 from synood_cli.models.protocols import Classifier
 from synood_cli.records import ModelSpec, Precision
 
+_IMAGENET_1K = re.compile(r"in1k(_\d+)?$")
+"""Weight tags of checkpoints over ImageNet's 1000 classes; a number is the image size ("sail_in1k_384")."""
+
 
 class TimmClassifier(Classifier):
     """g: a pretrained classifier that timm loads, frozen and in evaluation mode.
 
     `spec.name` is a built-in name with its weight tag (`resnet50.tv2_in1k`), a hub id (`org/repository`, `hf-hub:` in
     front or not) or a folder in timm's own format. Raises ModelError when there are no weights to load, or when the
-    checkpoint's label names are not as many as its logits. `precision` fp16 means fp32 here: g is differentiated.
+    checkpoint's label names are not as many as its logits. Weights of ImageNet-1k, which come without label names, have
+    its classes: WordNet ids, with their words as aliases. `precision` fp16 means fp32 here: g is differentiated.
     """
 
     def __init__(self, spec: ModelSpec, device: str, precision: Precision) -> None:
@@ -40,6 +45,10 @@ class TimmClassifier(Classifier):
                 f"{spec.name!r} has {self.num_classes} logits but {len(self.class_names)} label names",
                 hint="correct label_names in its config.json",
             )
+        self.class_aliases: list[set[str]] | None = [{name} for name in self.class_names] if self.class_names else None
+        tag = str(model.pretrained_cfg.get("tag") or "")
+        if self.class_names is None and self.num_classes == 1000 and _IMAGENET_1K.search(tag):
+            self.class_names, self.class_aliases = imagenet_classes()
         # The size of evaluation: some checkpoints (torchvision's V2 weights) were trained at a smaller one.
         data = resolve_model_data_config(model, use_test_size=True)
         self._size: tuple[int, int] = data["input_size"][1:]
@@ -57,6 +66,14 @@ class TimmClassifier(Classifier):
         resized = interpolate(pixels, self._size, mode=self._interpolation, align_corners=False, antialias=True)
         logits: Tensor = self._model(((resized - self._mean) / self._std).to(self.dtype))
         return logits.float()
+
+
+def imagenet_classes() -> tuple[list[str], list[set[str]]]:
+    """WordNet ids of the 1000 classes in logit order, and what each is called: its id, and its words ("tench, Tinca
+    tinca"), together and one by one."""
+    imagenet = ImageNetInfo("imagenet-1k")
+    ids, words = imagenet.label_names(), imagenet.label_descriptions()
+    return ids, [{name, synonyms, *synonyms.split(", ")} for name, synonyms in zip(ids, words, strict=True)]
 
 
 def _source(spec: ModelSpec) -> tuple[str, dict[str, Any] | None]:

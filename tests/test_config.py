@@ -1,0 +1,61 @@
+"""Models that synood.toml and the command line name by place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from synood_cli.config import Config, Models
+from synood_cli.errors import UsageError
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a settings file, a model and weights, and another current folder with other ones."""
+    for place in ("study", "elsewhere"):
+        (tmp_path / place / "models" / "clip").mkdir(parents=True)
+        (tmp_path / place / "weights.pt").touch()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "study"
+
+
+def configured(folder: Path, models: str) -> Config:
+    (folder / "synood.toml").write_text(f"[models]\n{models}\n")
+    return Config.read(folder / "synood.toml")
+
+
+def test_folders_in_the_file_are_relative_to_it(study: Path) -> None:
+    models = configured(study, 'clip = "models/clip"\ninpainter = "local-dir:models/clip"').models({})
+    assert models.clip_spec().name == models.inpainter_spec().name == str(study / "models" / "clip")
+
+
+def test_folders_on_the_command_line_are_relative_to_the_current_folder(study: Path) -> None:
+    models = configured(study, 'clip = "nothing"').models({"clip": "models/clip"})
+    assert models.clip_spec().name == str(study.parent / "elsewhere" / "models" / "clip")
+
+
+def test_a_settings_file_given_by_a_relative_path_counts_too(study: Path) -> None:
+    configured(study, 'classifier = "models/clip"')
+    models = Config.read(Path("..") / "study" / "synood.toml").models({})
+    assert models.classifier_spec().name == str(study / "models" / "clip")
+
+
+def test_a_checkpoint_file_becomes_absolute(study: Path) -> None:
+    in_file = configured(study, 'pretrained = "weights.pt"')
+    assert in_file.models({}).clip_spec().pretrained == str(study / "weights.pt")
+    said = in_file.models({"pretrained": "weights.pt"}).clip_spec()
+    assert (said.name, said.pretrained) == ("ViT-B-16", str(study.parent / "elsewhere" / "weights.pt"))
+
+
+def test_names_that_are_no_places_stay(study: Path) -> None:
+    (study / "openai").mkdir()
+    models = configured(study, 'clip = "ViT-B-32"\ncaptioner = "org/captioner"').models({})
+    assert (models.clip, models.captioner, models.pretrained) == ("ViT-B-32", "org/captioner", "openai")
+    assert models.clip_spec().pretrained == "openai"
+    assert Models(clip="org/clip").clip_spec().pretrained is None
+
+
+def test_a_model_that_is_no_text_is_refused(study: Path) -> None:
+    with pytest.raises(UsageError, match=r"\[models\] clip: Input should be a valid string"):
+        configured(study, "clip = 3").models({})
