@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from synood_cli.config import Models, SynthesizeSettings
 from synood_cli.data.encoding import Encoding
-from synood_cli.data.folders import class_text
 from synood_cli.errors import ItemError, SynoodError
 from synood_cli.method.seeds import image_seed
 from synood_cli.models.revisions import resolve_revision
@@ -88,7 +87,7 @@ def synthesize(run: Run, settings: SynthesizeSettings, models: Models, captions:
         "execution": run.execution,
         "inpainter": specs["inpainter"],
         "classifier": specs["classifier"],
-        "classes": [class_text(name) for name in class_folders(run.store, selection)],
+        "classes": class_folders(run.store, selection),
     }
     boundary = _boundary(run, draft, settings, selected, options)
     finished = draft.keys("synthetic_images")

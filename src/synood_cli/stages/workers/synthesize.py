@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from synood_cli.config import Execution, SynthesizeSettings
 from synood_cli.data.encoding import Encoding, describe_encoding, encode
+from synood_cli.data.folders import class_text
 from synood_cli.data.images import read_image
 from synood_cli.errors import ItemError, ModelError, SynoodError
 from synood_cli.method.elements import fit_prompt
@@ -35,7 +37,7 @@ class InDistributionClassifier:
     def __init__(self, classifier: Classifier, classes: Sequence[str]) -> None:
         self._classifier = classifier
         self._columns = class_columns(classifier, classes)
-        self.classes = list(classes)
+        self.classes = [class_text(folder) for folder in classes]
 
     def logits(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] → (B, C), differentiable."""
@@ -43,14 +45,16 @@ class InDistributionClassifier:
         return logits if self._columns is None else logits[:, self._columns]
 
 
-def class_columns(classifier: Classifier, classes: Sequence[str]) -> list[int] | None:
-    """The logits that belong to `classes`, in their order; None = all of them as they come.
+def class_columns(classifier: Classifier, folders: Sequence[str]) -> list[int] | None:
+    """The logits that belong to the class `folders`, in their order; None = all of them as they come.
 
-    A classifier with class names must know every class (it may know more), by its name or one of its aliases; one
-    without must have as many classes, which are then taken to be in sorted order. Raises ModelError otherwise, and
-    where two logits fit one class or two classes one logit.
+    A classifier with class names must know every class (it may know more): by the WordNet id that the folder's name
+    begins with, or by a name or alias equal to its label text. One without must have as many classes, which are then
+    taken to be in sorted order. Raises ModelError otherwise, and where two logits fit one class or two classes one
+    logit.
     """
     name, aliases = classifier.spec.name, classifier.class_aliases
+    classes = [class_text(folder) for folder in folders]
     if classifier.class_names is None or aliases is None:
         if classifier.num_classes != len(classes):
             raise ModelError(
@@ -63,7 +67,11 @@ def class_columns(classifier: Classifier, classes: Sequence[str]) -> list[int] |
     for column, names in enumerate(aliases):
         for alias in {_plain(alias) for alias in names}:
             known.setdefault(alias, []).append(column)
-    found = [known.get(_plain(label), []) for label in classes]
+    ids = [_WORDNET_ID.match(folder) for folder in folders]
+    found = [
+        known.get(found_id.group() if found_id else "") or known.get(_plain(label), [])
+        for found_id, label in zip(ids, classes, strict=True)
+    ]
     missing = [label for label, columns in zip(classes, found, strict=True) if not columns]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -79,7 +87,7 @@ def class_columns(classifier: Classifier, classes: Sequence[str]) -> list[int] |
             meanings = [classifier.class_names[column] for column in columns]
             raise ModelError(
                 f"{label!r} may mean several classes of the classifier {name}: {' and '.join(meanings)}",
-                hint=f"name its class folder {' or '.join(meanings)}, without further words",
+                hint=f"begin the name of its class folder with {' or '.join(meanings)}",
             )
         if columns[0] in owner:
             raise ModelError(
@@ -88,6 +96,9 @@ def class_columns(classifier: Classifier, classes: Sequence[str]) -> list[int] |
             )
         owner[columns[0]] = label
     return list(owner)
+
+
+_WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def _plain(label: str) -> str:
