@@ -206,10 +206,11 @@ class Models(Record):
         return ModelSpec(adapter="open_clip", name=name, pretrained=weights)
 
     def captioner_spec(self) -> ModelSpec:
+        if self.captioner == "clip-tags":  # asks no server, whatever synood.toml says of one
+            return ModelSpec(adapter="clip-tags", name=self.captioner)
         if self.captioner_url:
             return ModelSpec(adapter="openai-server", name=self.captioner, url=self.captioner_url)
-        adapter = "clip-tags" if self.captioner == "clip-tags" else "transformers"
-        return ModelSpec(adapter=adapter, name=_place(self.captioner))
+        return ModelSpec(adapter="transformers", name=_place(self.captioner))
 
     def inpainter_spec(self) -> ModelSpec:
         return ModelSpec(adapter="diffusers", name=_place(self.inpainter))
@@ -222,7 +223,7 @@ def _place(name: str, folder: Path = Path(), there: Callable[[Path], bool] = Pat
     """What is `there`, seen from `folder`, by its absolute path, so that a later command finds it from anywhere; a hub
     id or weight tag as it is."""
     path = folder / Path(name.removeprefix("local-dir:")).expanduser()
-    return str(path.resolve()) if there(path) else name
+    return str(path.resolve()) if name and there(path) else name
 
 
 STAGES: dict[str, type[Settings]] = {

@@ -55,7 +55,7 @@ def finish(
     failed = f", {artifact.items_failed} failed" if artifact.items_failed else ""
     how = "reused, nothing to do" if artifact.reused else f"made in {duration(artifact.seconds)}"
     inputs = ", ".join(made.name for made in store.inputs(artifact).values())
-    summary = f"{artifact.name}: {artifact.items_done} done{failed}, {how}{f' from {inputs}' if inputs else ''}"
+    summary = f"{artifact.name}: {artifact.items_done} done{failed}, {how}{f' (inputs: {inputs})' if inputs else ''}"
     if show is None:
         output.line(summary)
     else:
