@@ -83,3 +83,12 @@ def test_a_workspace_of_other_work_is_left_alone(workspace: Path) -> None:
     assert ended.code == 2
     assert "is a workspace already" in ended.err
     assert (workspace / "synood.toml").read_bytes() == before
+
+
+def test_a_demo_that_ended_at_once_is_still_the_demos(tmp_path: Path) -> None:
+    (tmp_path / "artifacts").write_bytes(b"")  # so that `init` fails
+    for _ in range(2):
+        ended = run_synood("demo", tmp_path)
+        assert ended.code != 0
+        assert "is a workspace already" not in ended.err
+    assert Workspace(tmp_path).config().models({}).clip == "playground"

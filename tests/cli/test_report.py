@@ -55,6 +55,14 @@ def test_about_another_artifact_into_another_file(studied: Path, tmp_path: Path)
     assert list((studied / "reports").iterdir()) == []
 
 
+def test_the_page_goes_to_an_open_file(studied: Path, tmp_path: Path) -> None:
+    with (tmp_path / "page").open("wb") as file:
+        ended = run_synood("report", "-w", studied, "-o", f"/dev/fd/{file.fileno()}")
+    assert (ended.code, ended.out) == (0, b"")
+    assert (tmp_path / "page").read_bytes().endswith(b"</html>")
+    assert run_synood("report", "-w", studied, "-o", "/dev/stdout", "--json").code == 2
+
+
 def test_it_changes_nothing_else(studied: Path) -> None:
     assert run_synood("report", "-w", studied).code == 0
     assert run_synood("verify", "-w", studied).code == 0

@@ -93,5 +93,21 @@ def test_without_images_it_is_checked_on_random_ones(playground_study, tmp_path)
 def test_where_nothing_can_be_written(playground_study, tmp_path):
     spec = ModelSpec(adapter="open_clip", name="never loaded")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreError, match="a file of that name is in the way"):
+    with pytest.raises(StoreError, match="a part of the path is a file"):
         export_onnx(ExportJob(playground_study.head, "head@1", tmp_path / "file" / "a.onnx", []), spec)
+
+
+def test_images_that_cannot_be_read_are_left_out_by_name(playground_study, tmp_path):
+    spec = HeadInfo.read(playground_study.head).clip.model
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    good = sorted(playground_study.ind.rglob("*.png"))[:2]
+    job = ExportJob(playground_study.head, "head@1", tmp_path / "a.onnx", [good[0], tmp_path / "broken.jpg", good[1]])
+    checked = export_onnx(job, spec)
+    assert checked.images == 2
+    [(path, reason)] = checked.left_out
+    assert (path, reason[:13]) == (tmp_path / "broken.jpg", "not a picture")
+    with pytest.raises(
+        SynoodError, match=r"none of the 1 images to check on can be read; .*broken\.jpg: not a picture"
+    ):
+        export_onnx(job._replace(to=tmp_path / "b.onnx", images=[tmp_path / "broken.jpg"]), spec)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.onnx", "broken.jpg"]

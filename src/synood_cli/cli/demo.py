@@ -33,13 +33,13 @@ def demo(
     """Run the whole method on the playground, offline: a few minutes on two cores."""
     workspace, data = Workspace(folder.absolute()), folder / "data"
     commands = Commands(output, workspace)
-    new = not workspace.settings_file.exists()
-    if not new and workspace.config().models({}).clip != PLAYGROUND:
-        raise UsageError(f"{folder} is a workspace already, and not the demo's", hint="synood demo DIR, with a new DIR")
-    commands.run("init", str(folder))
-    if new:
+    if not workspace.settings_file.exists():
+        # Before `init`, which keeps the settings that exist: at no moment are there others than the demo's.
         settings = files("synood_cli.playground").joinpath("synood.toml").read_bytes()
         write_atomic(workspace.settings_file, settings)
+    elif workspace.config().models({}).clip != PLAYGROUND:
+        raise UsageError(f"{folder} is a workspace already, and not the demo's", hint="synood demo DIR, with a new DIR")
+    commands.run("init", str(folder))
     if not data.is_dir():
         commands.run("playground", "export", str(data), "--train", str(train), "--test", str(test))
     _pipeline(commands, data, limit, ("-w", str(folder)))

@@ -31,14 +31,19 @@ def onnx(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Write CLIP's image tower and a head as one ONNX graph, checked against torch. Labels are in its metadata."""
-    from synood_cli.data.folders import scan_images
+    from synood_cli.data.folders import Scan, scan_images
     from synood_cli.head_address import find_head
     from synood_cli.stages.embed import spread
     from synood_cli.stages.export_onnx import CHECKED, ExportJob, export_onnx
 
     found = find_head(head, Workspace.found(workspace), clip)
-    images = [image.path for image in spread(scan_images(check).images, CHECKED)] if check else []
+    scan = scan_images(check) if check else Scan()
+    images = [image.path for image in spread(scan.images, CHECKED)]
     checked = export_onnx(ExportJob(found.folder, found.name, to.absolute(), images), found.spec)
-    facts = {"file": str(to), "bytes": to.stat().st_size, "head": found.name, **checked._asdict()}
-    output.document(facts)
+    left_out = {str(path): reason for path, reason in [*scan.problems, *checked.left_out]}
+    for path, reason in left_out.items():
+        output.problem(f"{path} is left out of the check: {reason}")
+    numbers = {name: value for name, value in checked._asdict().items() if name != "left_out"}
+    facts = {"file": str(to), "bytes": to.stat().st_size, "head": found.name, **numbers}
+    output.document(facts | {"left_out": left_out})
     output.fields(facts)

@@ -89,6 +89,7 @@ JSON_FIELDS: dict[str, dict[str, str]] = {
         "images": "images that it was checked on",
         "score_difference": "largest difference of a score between ONNX Runtime and torch",
         "similarity_difference": "the same of a nearest similarity",
+        "left_out": "path → reason of the images of --check that could not be read",
     },
     "sweep": _STAGE
     | {

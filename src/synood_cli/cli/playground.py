@@ -9,7 +9,7 @@ import typer
 
 from synood_cli.cli.command import plain_command
 from synood_cli.cli.output import Output
-from synood_cli.store.files import disk_errors
+from synood_cli.store.outputs import new_folder
 
 playground = typer.Typer(no_args_is_help=True, help="The miniature world that comes with synood.")
 
@@ -37,8 +37,8 @@ def export(
     sets = image_sets(world, train=train, test=test, diagnostics=diagnostics)
     counts = {name: len(images) for name, images in sets.items()}
     output.progress.start("playground export", sum(counts.values()))
-    with disk_errors(folder):
-        write(world, sets, folder, output.progress.advance)
+    with new_folder(folder) as unfinished:
+        write(world, sets, unfinished, output.progress.advance)
     output.document({"folder": str(folder), "seed": seed, "images": counts})
     output.table(["folder", "images"], counts.items())
     output.hint(f"synood select {folder / 'train' / 'ind'}")

@@ -22,15 +22,12 @@ Names of folders have underscores for spaces.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from synood_cli.errors import UsageError
 from synood_cli.playground.concepts import Group, ordinary_nouns, vocabulary
 from synood_cli.playground.scenes import Scene
 from synood_cli.playground.world import Split, World
-from synood_cli.records import printable
 
 JPEG_QUALITY = 95
 
@@ -67,21 +64,10 @@ def image_sets(world: World, *, train: int, test: int, diagnostics: bool) -> dic
 
 
 def export(world: World, sets: dict[str, Images], folder: Path, advance: Callable[[], None]) -> None:
-    """Draw and write `sets`, and the lists, into `folder`; `advance` is called after each image.
+    """Draw and write `sets`, and the lists, into the empty `folder`; `advance` is called after each image.
 
-    The same world and sets give the same bytes, and `folder` appears when all of them are there. Raises UsageError
-    when it is there already and not empty.
+    The same world and sets give the same bytes.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageError(f"{printable(str(folder))} is there already and is not empty", hint="name a new folder")
-    target = folder.absolute()
-    unfinished = target.with_name(f"{target.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    _write(world, sets, unfinished, advance)
-    unfinished.replace(target)
-
-
-def _write(world: World, sets: dict[str, Images], folder: Path, advance: Callable[[], None]) -> None:
     for name, images in sets.items():
         for path, scene in images.items():
             file = folder / name / path

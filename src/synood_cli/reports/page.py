@@ -14,7 +14,7 @@ from synood_cli.reports.detection import detection
 from synood_cli.reports.failures import SHOWN, failures
 from synood_cli.reports.lineage import changed_settings, trace, tree, used_models
 from synood_cli.reports.training import labels, losses
-from synood_cli.store.files import write_atomic
+from synood_cli.store.outputs import write_output
 from synood_cli.store.store import Artifact, Store
 
 FRAME = {name.lower(): getattr(figures, name) for name in ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")}
@@ -30,7 +30,7 @@ class Page(NamedTuple):
 def write_report(store: Store, subject: Artifact, path: Path) -> list[str]:
     """Write the report about `subject` to `path`; returns the names of its parts."""
     page = report(store, subject)
-    write_atomic(path, page.html.encode("utf-8"))
+    write_output(path, page.html.encode("utf-8"))
     return page.parts
 
 

@@ -12,7 +12,6 @@ threshold (in-distribution iff the score reaches it), temperature, method, head,
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +22,8 @@ from synood_cli.errors import SynoodError
 from synood_cli.records import ModelSpec
 from synood_cli.runners.local import LocalRunner
 from synood_cli.stages.run import WORKERS
-from synood_cli.store.files import TEMPORARY, disk_errors
+from synood_cli.store.files import disk_errors
+from synood_cli.store.outputs import new_file
 
 TOLERANCE = 1e-3
 """What ONNX Runtime's scores and similarities may differ from torch's."""
@@ -44,31 +44,26 @@ class ExportJob(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """On so many images, the largest differences between ONNX Runtime and torch."""
+    """On so many images, the largest differences between ONNX Runtime and torch; and (path, reason) of each image that
+    could not be read and was left out."""
 
     images: int
     score_difference: float
     similarity_difference: float
+    left_out: list[tuple[Path, str]]
 
 
 def export_onnx(job: ExportJob, spec: ModelSpec) -> Checked:
     """Write `job.to`, once it has been checked: ONNX Runtime must give torch's scores and similarities to TOLERANCE,
     and its labels, where two are not that near to each other.
 
-    Raises SynoodError when a library is missing or the check fails; `job.to` is then as it was.
+    Raises SynoodError when a library is missing, none of the images can be read, or the check fails; `job.to` is then
+    as it was.
     """
     missing = [name for name in _LIBRARIES if find_spec(name) is None]
     if missing:
         raise SynoodError(f"ONNX needs {', '.join(missing)}, not installed here", hint="pip install 'synood[onnx]'")
-    temporary = job.to.parent / f"{TEMPORARY}{secrets.token_hex(8)}.onnx"
     options = {"spec": spec, "execution": Execution(device="cpu")}
-    with disk_errors(job.to):
-        job.to.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with disk_errors(job.to):
-            jobs = [job._replace(to=temporary)]
-            checked: Checked = next(LocalRunner(WORKERS).map("export-onnx", options, jobs))
-            temporary.replace(job.to)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(job.to, ".onnx") as scratch, disk_errors(job.to):
+        checked: Checked = next(LocalRunner(WORKERS).map("export-onnx", options, [job._replace(to=scratch)]))
     return checked

@@ -49,15 +49,15 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a crash leaves the old file or the new one, never a part. A link is followed;
-    a device or a pipe is no file to put another in the place of, and is written to.
+    """Write `content` to `path` so that a crash leaves the old file or the new one, never a part. A link is followed.
 
-    Raises StoreError when the disk is full or the folder cannot be written.
+    Raises StoreError when the disk is full, the folder cannot be written, or `path` is a folder, a device or a pipe:
+    none of these is a file that another can replace.
     """
     with disk_errors(path):
         if path.exists() and not path.is_file():
-            path.write_bytes(content)
-            return
+            kind = "it is a folder" if path.is_dir() else "it is not a regular file"
+            raise StoreError(f"cannot write {printable(str(path))}: {kind}", hint="remove it, or choose another place")
         path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"

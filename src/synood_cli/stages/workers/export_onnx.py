@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from synood_cli import __version__
 from synood_cli.config import Execution
 from synood_cli.data.images import read_image
-from synood_cli.errors import SynoodError
+from synood_cli.errors import ItemError, SynoodError
 from synood_cli.models.build import build_encoder
 from synood_cli.models.loading import choose_device
-from synood_cli.records import ModelSpec
+from synood_cli.records import ModelSpec, printable
 from synood_cli.stages.export_onnx import CHECKED, TOLERANCE, Checked, ExportJob
 from synood_cli.stages.heads import require_clip
 from synood_cli.stages.workers.embed import clip_description
@@ -65,17 +65,30 @@ class OnnxExporter:
         size = sum(parameter.numel() * parameter.element_size() for parameter in graph.parameters())
         if size > LARGEST:
             raise SynoodError(f"the weights are {size:,} bytes, and an ONNX file holds {LARGEST:,} at most")
-        images = self._images(job.images)
+        images, left_out = self._images(job.images)
         self._write(graph, images[:2], job, head.info)
-        return _checked(graph, images, head, job.to)
+        return _checked(graph, images, head, job.to)._replace(left_out=left_out)
 
-    def _images(self, paths: Sequence[Path]) -> Tensor:
-        """What the graph is checked on, prepared: (N, 3, H, W)."""
+    def _images(self, paths: Sequence[Path]) -> tuple[Tensor, list[tuple[Path, str]]]:
+        """What the graph is checked on, prepared, (N, 3, H, W): random images, or those at `paths` that can be read;
+        and why the others cannot. Raises SynoodError when none can."""
         random = np.random.default_rng(0)
-        pictures = [read_image(path) for path in paths] or [
-            Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(CHECKED)
-        ]
-        return torch.stack([self._encoder.prepare(picture) for picture in pictures])
+        images = [Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(CHECKED)]
+        left_out: list[tuple[Path, str]] = []
+        if paths:
+            images = []
+            for path in paths:
+                try:
+                    images.append(read_image(path))
+                except ItemError as error:
+                    left_out.append((path, error.message))
+        if not images:
+            path, reason = left_out[0]
+            raise SynoodError(
+                f"none of the {len(paths)} images to check on can be read; {printable(str(path))}: {reason}",
+                hint="--check another folder, or leave it out: random images will do",
+            )
+        return torch.stack([self._encoder.prepare(image) for image in images]), left_out
 
     def _write(self, graph: Graph, example: Tensor, job: ExportJob, info: HeadInfo) -> None:
         # An example of one image would make the exporter take the batch for fixed at one.
@@ -142,4 +155,4 @@ def _checked(graph: Graph, images: Tensor, head: Head, path: Path) -> Checked:
                 f"{TOLERANCE:g} is allowed",
                 hint="nothing was written; try other versions of onnxruntime and onnxscript",
             )
-    return Checked(len(images), differences["score"], differences["nearest_similarity"])
+    return Checked(len(images), differences["score"], differences["nearest_similarity"], [])
