@@ -128,7 +128,7 @@ def test_a_file_does_not_replace_what_is_none(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
     for place in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
-        with pytest.raises(UsageError, match=r"is (a folder|not a regular file)"), new_file(place):
+        with pytest.raises(StoreError, match=r"it is (a folder|not a regular file)"), new_file(place):
             pass
     with pytest.raises(StoreError, match="symbolic link loop"), new_file(tmp_path / "loop"):
         pass
@@ -173,7 +173,7 @@ def test_devices_folders_and_loops(tmp_path: Path) -> None:
         write_output(Path(device), b"rows\n")
     with pytest.raises(StoreError, match="the disk is full"):
         write_output(Path("/dev/full"), b"rows\n")
-    with pytest.raises(UsageError, match="is a folder"):
+    with pytest.raises(StoreError, match="it is a folder"):
         open_stream(tmp_path)
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(StoreError, match="symbolic link loop"):

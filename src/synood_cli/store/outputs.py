@@ -46,8 +46,8 @@ def open_stream(path: Path, seconds: float = READER_SECONDS) -> BinaryIO | None:
     """`path`, unbuffered and open for writing, where it is a stream: an open file of this process (/dev/stdout,
     `>(…)`), a named pipe or a character device. None where it is an ordinary file, or nothing yet.
 
-    Raises UsageError for a folder, for what cannot be written to as a stream, and for a pipe that nobody has opened for
-    reading after `seconds`.
+    Raises StoreError for a folder and for what else cannot be written to; UsageError for an open file that is none, or
+    is open for reading, and for a pipe that nobody has opened for reading after `seconds`.
     """
     number = descriptor_of(path)
     if number is not None:
@@ -60,12 +60,13 @@ def open_stream(path: Path, seconds: float = READER_SECONDS) -> BinaryIO | None:
     if stat.S_ISREG(mode):
         return None
     if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
-        raise UsageError(f"{printable(str(path))} is {_kind(mode)}", hint="name a file")
+        raise _not_a_file(path, mode)
     return os.fdopen(_opened_stream(path, seconds), "wb", buffering=0)
 
 
-def _kind(mode: int) -> str:
-    return "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+def _not_a_file(path: Path, mode: int) -> StoreError:
+    kind = "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file"
+    return StoreError(f"cannot write {printable(str(path))}: {kind}", hint="name a file")
 
 
 def _duplicate(path: Path, number: int) -> int:
@@ -150,7 +151,7 @@ def _has_name(descriptor: int, place: Path) -> bool:
 def write_output(path: Path, content: bytes) -> None:
     """Write `content` to `path`: whole or not at all where that is a file, as it comes where it is a stream.
 
-    Raises UsageError as open_stream does, and StoreError when the disk refuses.
+    Raises UsageError and StoreError as open_stream does, and StoreError when the disk refuses.
     """
     stream = open_stream(path)
     if stream is None:
@@ -172,13 +173,13 @@ def new_file(path: Path, suffix: str = "") -> Iterator[Path]:
     """Within: a scratch path (ending in `suffix`) beside the file that `path` means; at the end what was written there
     takes its place. After an exception the file is as it was.
 
-    Raises UsageError before anything is written when `path` is a folder, a pipe or a device.
+    Raises StoreError before anything is written when `path` is a folder, a pipe or a device.
     """
     with disk_errors(path):
         with contextlib.suppress(FileNotFoundError):
             mode = path.stat().st_mode
             if not stat.S_ISREG(mode):
-                raise UsageError(f"{printable(str(path))} is {_kind(mode)}", hint="name a file")
+                raise _not_a_file(path, mode)
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}{suffix}"
