@@ -89,7 +89,7 @@ def made(study: Path) -> dict[str, Ended]:
             "head",
         ],
         "score": [study / "textures", "--head", "head@1"],
-        "calibrate": ["head@3", study / "photos", "--tpr", "0.75"],
+        "calibrate": ["head@3", study / "photos", "--tpr", "0.6"],
     }
     assert commands.keys() == STAGES.keys()
     return {name: synood(study, name, *arguments, "--json") for name, arguments in commands.items()}
@@ -155,6 +155,21 @@ def test_the_rows_of_eval_are_those_of_the_store(study: Path, made: dict[str, En
         ["head@1", "NegLabel", "0"],
         ["head@3", "SynOOD", str(32 * 32 + 3 * 32)],
     ]
+
+
+def test_the_printed_threshold_decides_as_the_head_does(study: Path, made: dict[str, Ended]) -> None:
+    said = synood(study, "calibrate", "head@3", study / "photos", "--tpr", "0.6").text
+    printed = dict(line.split(maxsplit=1) for line in said.splitlines())["threshold"]
+    assert float(printed) == made["calibrate"].json["threshold"]
+
+    def decisions(*options: str) -> list[str]:
+        rows = synood(study, "score", study / "photos", *options, "--json").json["rows"]
+        return [row["decision"] for row in rows]
+
+    by_the_head = decisions("--head", "head@4")
+    assert by_the_head.count("ind") == 6  # more than five of nine
+    assert decisions("--head", "head@3", "--threshold", printed) == by_the_head
+    assert decisions("--head", "head@4", "--tpr", "0.6") == by_the_head
 
 
 def test_why_a_label_is_kept_or_dropped(study: Path, made: dict[str, Ended]) -> None:

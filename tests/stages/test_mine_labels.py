@@ -9,6 +9,7 @@ import torch
 from synood_cli.config import MineSettings, SelectSettings
 from synood_cli.data.wordnet import Candidate, conjugated
 from synood_cli.errors import SynoodError, UsageError
+from synood_cli.method.boundary import threshold_at_tpr
 from synood_cli.models.build import build_encoder
 from synood_cli.stages.embed import load_features
 from synood_cli.stages.mine_labels import excluded_names, mine_labels, plain
@@ -62,7 +63,7 @@ def test_the_threshold_keeps_the_wanted_share_of_the_selected_images(store, head
     scores = np.sort(plain_scores(made.tensors, load_features(images.folder), 0.01, permutation.reshape(4, 7)))
     assert len(scores) == 9
     # 95% of nine images is more than eight, so all nine reach the threshold.
-    assert made.info.threshold == pytest.approx(scores[0], abs=2e-5)
+    assert made.info.threshold == pytest.approx(threshold_at_tpr(torch.tensor(scores), 1), abs=2e-5)
     calibration = made.info.calibration
     assert (calibration.images, calibration.source, calibration.tpr) == (9, "selection@1", 0.95)
     assert not calibration.trained_on
@@ -74,7 +75,8 @@ def test_ungrouped_scores_and_another_share_of_images(make_run, models, selectio
     made = Head.read(mine_labels(make_run(), settings, models, selection, candidates).folder)
     images = next(a for a in store.artifacts("features") if a.stage == "embed-images")
     scores = np.sort(plain_scores(made.tensors, load_features(images.folder), 0.01, [slice(None)]))
-    assert made.info.threshold == pytest.approx(scores[4], abs=2e-5)  # five of nine
+    # Five of nine.
+    assert made.info.threshold == pytest.approx(threshold_at_tpr(torch.tensor(scores), 5 / 9), abs=2e-5)
 
 
 def test_the_head_records_its_clip_and_how_it_was_made(head, store, models):

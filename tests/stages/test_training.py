@@ -11,6 +11,7 @@ from pipeline import redraw
 from synood_cli.config import MineSettings, SelectSettings, TrainLabelsSettings, TrainProjectionSettings
 from synood_cli.data.images import read_image
 from synood_cli.errors import ModelError, UsageError
+from synood_cli.method.boundary import threshold_at_tpr
 from synood_cli.method.projection import Projection, train_projection
 from synood_cli.models.build import build_encoder
 from synood_cli.stages import train_labels as label_stage
@@ -107,7 +108,8 @@ def test_projection_leaves_the_labels_alone_and_sets_its_own_threshold(
     projection = Projection(32, torch.Generator())
     projection.load_state_dict({name: torch.tensor(value) for name, value in after.projection.items()})
     scores = eq2(after, projection(ind).detach()).sort(descending=True).values
-    assert after.info.threshold == pytest.approx(float(scores[5]), abs=2e-5)  # 60% of nine is more than five
+    # 60% of nine is more than five.
+    assert after.info.threshold == pytest.approx(threshold_at_tpr(scores, 0.6), abs=2e-5)
     assert after.info.threshold != before.info.threshold
     assert after.info.calibration == Calibration(images=9, source="selection@1", tpr=0.6, trained_on=True)
     assert (made.items_done, made.items_failed) == (31, 0)
@@ -128,7 +130,7 @@ def test_labels_that_are_assigned_are_tuned_and_no_other(store, make_run, models
     assert after.info.method == "+ labels"
     _, _, ind, _ = pair_features(store, models, selection, synthetic)
     scores = eq2(after, functional.normalize(ind, dim=1)).sort(descending=True).values
-    assert after.info.threshold == pytest.approx(float(scores[5]), abs=2e-5)
+    assert after.info.threshold == pytest.approx(threshold_at_tpr(scores, 0.6), abs=2e-5)
     assert not after.info.calibration.trained_on
 
 

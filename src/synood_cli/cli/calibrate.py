@@ -32,4 +32,5 @@ def calibrate(
     artifact = stage(run, settings, run.store.resolve(head, "head"), images, data_root)
     info = HeadInfo.read(artifact.folder)
     found = {"threshold": info.threshold, **info.calibration.model_dump(exclude={"scores", "trained_on"})}
-    return artifact, found, lambda: output.fields(found)
+    # written so that --threshold, given it, decides as the head does
+    return artifact, found, lambda: output.fields(found | {"threshold": repr(info.threshold)})

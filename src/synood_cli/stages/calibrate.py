@@ -38,8 +38,9 @@ def calibrate(
     run: Run, settings: CalibrateSettings, head: Artifact, source: Path, data_root: Path | None = None
 ) -> Artifact:
     """A head like `head` with the threshold that a share `tpr` of the images of the set at `source` (see find_images)
-    reach, all of which must be in-distribution. It records the share that really does, its exact binomial interval,
-    and all the scores, so that thresholds for other TPRs follow. `--limit` takes so many images, evenly.
+    reach (see threshold_at_tpr), all of which must be in-distribution. It records the share that really does, its exact
+    binomial interval, and all the scores, so that thresholds for other TPRs follow. `--limit` takes so many images,
+    evenly.
 
     The interval holds for images drawn like these, and new to the head: not for those that it was trained on.
     """
@@ -70,7 +71,7 @@ def calibrate(
     options = {"execution": run.execution, "tpr": settings.tpr}
     calibrated: Calibrated = next(run.runner.map("calibrate", options, [job]))
     count = len(calibrated.scores)
-    reached = int((calibrated.scores >= np.float32(calibrated.threshold)).sum())
+    reached = int((calibrated.scores.astype(np.float64) >= calibrated.threshold).sum())
     interval = clopper_pearson(reached, count, settings.level)
     calibration = Calibration(
         images=count,

@@ -180,9 +180,9 @@ def _boundary(
         )
     import torch
 
-    from synood_cli.method.boundary import threshold_at_tpr
+    from synood_cli.method.boundary import score_at_tpr
 
-    boundary = threshold_at_tpr(torch.tensor(scores), settings.boundary_tpr)
+    boundary = score_at_tpr(torch.tensor(scores), settings.boundary_tpr)
     draft.note({"boundary": boundary, "boundary_images": len(scores), "boundary_tpr": settings.boundary_tpr})
     return boundary
 
