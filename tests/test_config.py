@@ -9,7 +9,7 @@ import pytest
 
 from synood_cli.config import EvalSettings, Models
 from synood_cli.errors import UsageError
-from synood_cli.evaluated_methods import Baseline
+from synood_cli.evaluated_methods import AdaNegSettings, Baseline
 from synood_cli.settings_file import Config
 
 
@@ -77,6 +77,8 @@ def settings_of(folder: Path, table: str, **given: object) -> EvalSettings:
         (["energy,MSP", "odin", "msp"], ("Energy", "MSP", "ODIN")),
         ("ViM, knn", ("ViM", "KNN")),
         (["all"], get_args(Baseline)),
+        (["ash", "MSP"], ("ASH-S", "ASH-B", "MSP")),
+        ("ash-b", ("ASH-B",)),
         ([], ()),
     ],
 )
@@ -87,7 +89,7 @@ def test_names_are_listed_with_commas_or_one_by_one_in_any_case(
 
 
 def test_a_name_that_is_none_is_refused_with_those_that_are(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--baselines: Input should be 'MSP', .* or 'ASH' \(got 'Enery'\)"):
+    with pytest.raises(UsageError, match=r"--baselines: Input should be 'MSP', .* or 'ASH-B' \(got 'Enery'\)"):
         settings_of(tmp_path, "", baselines=["Enery"])
     with pytest.raises(UsageError, match="--method: "):
         settings_of(tmp_path, "", method=[","])
@@ -97,5 +99,6 @@ def test_the_methods_own_settings_are_tables_of_the_file(tmp_path: Path) -> None
     found = settings_of(tmp_path, '[eval]\nmethod = "all"\nadaneg.memory = 3\n[eval.baseline]\nknn_k = 7\n')
     assert (found.method, found.adaneg.memory, found.adaneg.gap) == (("mcm", "head", "eq2", "adaneg"), 3, 0.5)
     assert found.baseline.knn_k == 7
+    assert (AdaNegSettings().memory, AdaNegSettings().beta) == (9, 5.0)  # those of the public code
     with pytest.raises(UsageError, match=r"\[eval\] adaneg: "):
         settings_of(tmp_path, "[eval.adaneg]\nmemory = 0\n")

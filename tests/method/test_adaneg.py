@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional
 
 from synood_cli.errors import SynoodError
-from synood_cli.method.adaneg import ProxyMemory, adaneg_scores
+from synood_cli.method.adaneg import ProxyMemory, adaneg
 from synood_cli.method.scores import grouping, neglabel_score
 
-SETTINGS = {"temperature": 0.1, "groups": None, "memory": 3, "threshold": 0.5, "gap": 0.5, "weight": 0.1, "beta": 5.5}
+SETTINGS = {"temperature": 0.1, "groups": None, "memory": 3, "threshold": 0.5, "gap": 0.5, "weight": 0.1, "beta": 5.0}
 
 
 def unit(rows, width, seed):
@@ -21,7 +21,7 @@ def plain(stream, ind, negatives, settings, batch):
     """AdaNeg as its paper tells it: lists and loops, in double precision."""
     labels = [*ind.double(), *negatives.double()]
     memory = [[(0.0, label)] for label in labels]
-    scores = []
+    scores, predicted = [], []
 
     def share(cosines):
         groups = settings["groups"]
@@ -29,6 +29,10 @@ def plain(stream, ind, negatives, settings, batch):
         mass = [math.exp(float(c) / settings["temperature"]) for c in cosines]
         inside, outside = sum(mass[: len(ind)]), mass[len(ind) :]
         return sum(inside / (inside + sum(outside[n] for n in group)) for group in groups) / len(groups)
+
+    def softmax(cosines):
+        mass = [math.exp(float(c) / settings["temperature"]) for c in cosines]
+        return [m / sum(mass) for m in mass]
 
     for start in range(0, len(stream), batch):
         images = stream[start : start + batch].double()
@@ -57,34 +61,50 @@ def plain(stream, ind, negatives, settings, batch):
                 proxy = sum(weight * feature for weight, (_, feature) in zip(weights, kept, strict=True))
                 cosines.append(float(image @ proxy / proxy.norm()))
             scores.append(share(cosines) + settings["weight"] * score)
-    return scores
+            p, p_ada = softmax([image @ label for label in labels]), softmax(cosines)
+            both = [p[c] + settings["weight"] * p_ada[c] for c in range(len(ind))]
+            predicted.append(both.index(max(both)))
+    return scores, predicted
 
 
-@pytest.mark.parametrize("beta", [0.0, 5.5])
+@pytest.mark.parametrize("beta", [0.0, 5.0])
 @pytest.mark.parametrize("groups", [None, 2])
 @pytest.mark.parametrize("batch", [1, 7, 100])
 def test_it_matches_a_plain_version(beta, groups, batch):
     stream, ind, negatives = unit(60, 6, 0), unit(3, 6, 1), unit(7, 6, 2)
     settings = SETTINGS | {"beta": beta, "groups": None if groups is None else grouping(7, groups, seed=4)}
-    found = adaneg_scores(stream, ind, negatives, batch=batch, **settings)
-    assert found.tolist() == pytest.approx(plain(stream, ind, negatives, settings, batch), abs=2e-5)
+    found = adaneg(stream, ind, negatives, batch=batch, **settings)
+    scores, predicted = plain(stream, ind, negatives, settings, batch)
+    assert found.scores.tolist() == pytest.approx(scores, abs=2e-5)
+    assert found.predicted.tolist() == predicted
+
+
+def test_the_class_is_that_of_both_probabilities_together():
+    """Labels e1 and e2 of two classes, a negative e3. The second image is nearest to e1 by the texts, and near e3, so
+    not remembered; the first has moved the proxy of e2 towards it, which counts with enough weight λ."""
+    ind, negatives = torch.eye(3)[:2], torch.eye(3)[2:]
+    stream = functional.normalize(torch.tensor([[0.5, 1.0, 0.0], [1.0, 0.95, 1.0]]), dim=1)
+    for weight, wanted in ((0.0, 0), (5.0, 1)):
+        settings = SETTINGS | {"beta": 0.0, "weight": weight}
+        assert adaneg(stream, ind, negatives, batch=1, **settings).predicted.tolist() == [1, wanted]
+        assert plain(stream, ind, negatives, settings, 1)[1] == [1, wanted]
 
 
 def test_a_stream_without_confident_images_is_neglabel():
     stream, ind, negatives = unit(20, 6, 0), unit(3, 6, 1), unit(7, 6, 2)
-    found = adaneg_scores(stream, ind, negatives, batch=5, **(SETTINGS | {"gap": 1.0}))
+    found = adaneg(stream, ind, negatives, batch=5, **(SETTINGS | {"gap": 1.0})).scores
     static = neglabel_score(stream, ind, negatives, 0.1, None)
-    torch.testing.assert_close(found, 1.1 * static)
+    torch.testing.assert_close(found, 1.1 * static.double(), rtol=1e-5, atol=1e-6)
 
 
 def test_order_and_mixture_matter():
     stream, ind, negatives = unit(60, 6, 0), unit(3, 6, 1), unit(7, 6, 2)
-    forward = adaneg_scores(stream, ind, negatives, batch=1, **SETTINGS)
-    backward = adaneg_scores(stream.flip(0), ind, negatives, batch=1, **SETTINGS).flip(0)
-    first_half = adaneg_scores(stream[:30], ind, negatives, batch=1, **SETTINGS)
+    forward = adaneg(stream, ind, negatives, batch=1, **SETTINGS).scores
+    backward = adaneg(stream.flip(0), ind, negatives, batch=1, **SETTINGS).scores.flip(0)
+    first_half = adaneg(stream[:30], ind, negatives, batch=1, **SETTINGS).scores
     assert (forward - backward).abs().max() > 0.01
     torch.testing.assert_close(forward[:30], first_half)  # what comes later does not matter
-    late = adaneg_scores(stream[30:], ind, negatives, batch=1, **SETTINGS)
+    late = adaneg(stream[30:], ind, negatives, batch=1, **SETTINGS).scores
     assert (forward[30:] - late).abs().max() > 0.01
 
 
@@ -108,4 +128,4 @@ def test_a_full_memory_gives_up_its_most_uncertain_image():
 
 def test_labels_of_both_kinds_are_needed():
     with pytest.raises(SynoodError, match="0 negative"):
-        adaneg_scores(unit(2, 4, 0), unit(2, 4, 1), unit(0, 4, 2), batch=1, **SETTINGS)
+        adaneg(unit(2, 4, 0), unit(2, 4, 1), unit(0, 4, 2), batch=1, **SETTINGS)

@@ -11,7 +11,7 @@ from pipeline import photograph
 from synood_cli.config import EvalSettings, MineSettings, TrainProjectionSettings
 from synood_cli.data.images import read_image
 from synood_cli.evaluated_methods import AdaNegSettings
-from synood_cli.method.adaneg import adaneg_scores
+from synood_cli.method.adaneg import adaneg
 from synood_cli.method.scores import grouping
 from synood_cli.models.build import build_encoder
 from synood_cli.stages.contenders import stream_order
@@ -42,6 +42,11 @@ def ood(tmp_path):
 def scores(store, made, method, dataset, head="head@1"):
     rows = [row for row in store.rows(made, "scores") if (row["method"], row["dataset"]) == (method, dataset)]
     return {row["item"]: row["score"] for row in rows if row["head"] in ("", head)}
+
+
+def classes(store, made, method, dataset):
+    rows = [row for row in store.rows(made, "scores") if (row["method"], row["dataset"]) == (method, dataset)]
+    return [row["predicted_class"] for row in rows]
 
 
 @pytest.fixture
@@ -90,7 +95,7 @@ def test_an_adapting_method_is_marked_and_its_stream_is_kept(store, make_run, he
         inside, outside = (scores(store, made, "AdaNeg", name) for name in (f"ind:{dataset}", dataset))
         images = torch.cat([features(ind, inside), features(folder, outside)])
         groups = grouping(len(info.negative_labels), 3, info.group_seed)
-        streamed = adaneg_scores(
+        streamed = adaneg(
             images[torch.tensor(order, dtype=torch.long)],
             torch.tensor(tensors["ind_features"]),
             torch.tensor(tensors["negative_features"]),
@@ -98,9 +103,12 @@ def test_an_adapting_method_is_marked_and_its_stream_is_kept(store, make_run, he
             groups=groups,
             **ADANEG.model_dump(exclude={"groups"}),
         )
-        expected = torch.empty(14)
-        expected[torch.tensor(order, dtype=torch.long)] = streamed
+        expected, predicted = torch.empty(14, dtype=torch.float64), torch.empty(14, dtype=torch.long)
+        expected[torch.tensor(order, dtype=torch.long)] = streamed.scores
+        predicted[torch.tensor(order, dtype=torch.long)] = streamed.predicted
         assert [*inside.values(), *outside.values()] == pytest.approx(expected.tolist(), rel=1e-4)
+        named = [info.ind_labels[place].text for place in predicted.tolist()]
+        assert named == classes(store, made, "AdaNeg", f"ind:{dataset}") + classes(store, made, "AdaNeg", dataset)
     assert scores(store, made, "AdaNeg", "ind:near") != scores(store, made, "AdaNeg", "ind:far")
 
 

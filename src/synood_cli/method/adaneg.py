@@ -6,6 +6,8 @@ Its values depend on the order of the images and on how many of them are OOD: th
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -61,7 +63,14 @@ class ProxyMemory:
         return cosines
 
 
-def adaneg_scores(
+class Streamed(NamedTuple):
+    """What AdaNeg says of S images, in the order of their stream: scores and positions of InD labels. Each (S,)."""
+
+    scores: Tensor
+    predicted: Tensor
+
+
+def adaneg(
     stream: Tensor,
     ind: Tensor,
     negatives: Tensor,
@@ -74,8 +83,9 @@ def adaneg_scores(
     weight: float,
     beta: float,
     batch: int,
-) -> Tensor:
-    """S_ada(x) + λ S(x) of each image of a stream, in its order: (S, D) unit length → (S,), in [0, 1 + λ].
+) -> Streamed:
+    """S_ada(x) + λ S(x) of each image of a stream, in its order, and its class: (S, D) unit length → (S,), in
+    [0, 1 + λ], float64.
 
     S is Eq. 2 on the labels' text features, S_ada Eq. 2 on their proxies (`ProxyMemory`); λ = `weight`. Images with
     S > t + g (1 - t) are remembered for their nearest InD label, those with S < t - g t for their nearest negative one
@@ -84,14 +94,15 @@ def adaneg_scores(
     `neglabel_score`, for both scores. ind: (C, D), negatives: (N, D), unit length. Raises SynoodError for no labels of
     either kind.
 
-    *Deviation:* `memory` images are remembered per label beside its text; the public code keeps one less.
+    The class is argmax_c (p_c + λ p_ada,c) over the InD labels, with p the softmax of cos/τ over all labels, of both
+    kinds and without groups, and p_ada that of the cosines to the proxies (of the public code; the paper says none).
     """
     if len(ind) == 0 or len(negatives) == 0:
         raise SynoodError(f"AdaNeg needs labels of both kinds: {len(ind)} in-distribution, {len(negatives)} negative")
     proxies = ProxyMemory(torch.cat([ind, negatives]), memory)
-    scores = [stream.new_empty(0)]
+    scores, predicted = [stream.new_empty(0, dtype=torch.float64)], [stream.new_empty(0, dtype=torch.long)]
     for images in torch.split(stream, batch):
-        cosines = images @ proxies.labels.T
+        cosines = (images @ proxies.labels.T).double()
         static = ind_share(cosines[:, : len(ind)], cosines[:, len(ind) :], temperature, groups)
         for chosen, columns, first in (
             (static > threshold + gap * (1 - threshold), slice(None, len(ind)), 0),
@@ -100,9 +111,11 @@ def adaneg_scores(
             nearest, entropy = _nearest(cosines[chosen, columns] / temperature)
             for image, label, uncertainty in zip(images[chosen], nearest.tolist(), entropy.tolist(), strict=True):
                 proxies.remember(first + label, image, uncertainty)
-        adapted = proxies.cosines(images, beta)
+        adapted = proxies.cosines(images, beta).double()
         scores.append(ind_share(adapted[:, : len(ind)], adapted[:, len(ind) :], temperature, groups) + weight * static)
-    return torch.cat(scores)
+        p, p_ada = ((each / temperature).softmax(dim=1) for each in (cosines, adapted))
+        predicted.append((p + weight * p_ada)[:, : len(ind)].argmax(dim=1))
+    return Streamed(torch.cat(scores), torch.cat(predicted))
 
 
 def _nearest(logits: Tensor) -> tuple[Tensor, Tensor]:

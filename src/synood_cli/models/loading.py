@@ -37,6 +37,11 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
+def precise_device(device: str) -> str:
+    """`device`, or the CPU in the place of one without double precision (mps)."""
+    return "cpu" if torch.device(device).type == "mps" else device
+
+
 def folder_kind(folder: Path) -> str | None:
     """The library whose format `folder` is in (open_clip, diffusers, timm or transformers), or None."""
     if (folder / "open_clip_config.json").is_file():

@@ -72,6 +72,10 @@ class LinearLayer(NamedTuple):
     weight: Tensor
     bias: Tensor
 
+    def logits(self, features: Tensor) -> Tensor:
+        """(B, D) → (B, C)."""
+        return features @ self.weight.T + self.bias
+
 
 class Classifier(ImageTower, Protocol):
     """g: a plain image classifier over the in-distribution classes. As an image tower it gives the features f that its

@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from pytorch_ood import detector as library
 from torch import Tensor, nn
 
 from synood_cli.errors import ModelError
-from synood_cli.evaluated_methods import FITTED, Baseline, BaselineSettings
+from synood_cli.evaluated_methods import Baseline, BaselineSettings
 from synood_cli.models.protocols import LinearLayer
-
-CHUNK = 1024
-"""Images that are scored at once."""
-
-DICE_CHUNK = 32
-"""The same for DICE, which makes a (B, C, D) tensor: 262 MB for ImageNet's classes and 2048 features."""
 
 
 class PytorchOodBaselines:
-    """The baselines on a classifier whose last layer is `layer`: g(x) = W f(x) + b.
+    """Baselines on a classifier whose last layer is `layer`: g(x) = W f(x) + b.
 
-    All score the features f, (B, D), but ODIN, which moves pixels along the gradient of `logits`. GradNorm takes the
-    gradient of the last layer's weights, ReAct and ASH act on f, as in their papers.
+    All score the features f, (B, D) float64, but ODIN, which moves pixels along the gradient of `logits`. GradNorm
+    takes the gradient of the last layer's weights, ReAct and ASH act on f, as in their papers. GEN, RMDS and ViM are
+    not taken from the library: its GEN clamps probabilities at 1e-7, and its RMDS and ViM invert and decompose
+    covariances in single precision, which is noise where there are fewer images than features.
 
     *Deviation:* ASH shapes f after the pooling (as OpenOOD does), where its paper shapes the maps before it.
     """
@@ -35,46 +30,34 @@ class PytorchOodBaselines:
         layer: LinearLayer,
         logits: Callable[[Tensor], Tensor],
         settings: BaselineSettings,
-        *,
-        gen_gamma: float,
-        gen_classes: int,
     ) -> None:
         self._layer = layer
         self._settings = settings
-        self._gen = {"gamma": gen_gamma, "M": gen_classes}
         self._logits = logits
         self._detectors: dict[Baseline, Any] = {name: self._build(name) for name in names if name != "KNN"}
-        self.names = list(names)
 
-    def fit(self, features: Tensor, labels: Tensor) -> dict[Baseline, str]:
-        """Fit those that need it on (N, D) features with the positions (N,) of their classes. Returns why those that
-        cannot be fitted cannot: they are dropped from `names`."""
-        problems: dict[Baseline, str] = {}
-        classes = torch.unique(labels, return_inverse=True)[1]  # a class without images leaves no gap
-        for name in [name for name in self.names if name in FITTED]:
-            if name == "KNN":
-                self._detectors["KNN"] = library.KNN(None, k=min(self._settings.knn_k, len(features)))
-            try:
-                self._fit(name, features, classes)
-            except (ValueError, RuntimeError) as error:
-                problems[name] = f"cannot be fitted on {len(features)} images: {str(error).splitlines()[0]}"
-                self.names.remove(name)
-        return problems
+    def fit(self, name: Baseline, features: Tensor, classes: Tensor) -> None:
+        """Fit KNN, DICE or ReAct on (N, D) features with the classes (N,) of their images. Raises ValueError or
+        RuntimeError, of the library, for features that it cannot be fitted on."""
+        if name == "KNN":
+            self._detectors["KNN"] = library.KNN(None, k=min(self._settings.knn_k, len(features)))
+        detector = self._detectors[name]
+        if name == "ReAct":
+            detector.fit_feature_maps(_as_maps(features), classes)
+        else:
+            detector.fit_features(features.cpu() if name == "KNN" else features, classes)
 
     def score(self, name: Baseline, features: Tensor) -> Tensor:
-        """(B, D) → (B,) on the CPU, float64; of any baseline but ODIN. Raises ModelError for scores that are not
-        finite numbers."""
-        detector = self._detectors[name]
-        chunks = torch.split(features, DICE_CHUNK if name == "DICE" else CHUNK)
-        return self._finite(name, [self._outlier_scores(detector, chunk) for chunk in chunks])
+        """(B, D) → (B,) of any baseline but ODIN. Raises ModelError for ASH that would prune every feature."""
+        width = features.shape[1]
+        if name.startswith("ASH") and round(width * self._settings.ash_percentile) == width:
+            raise ModelError(f"{name} prunes all of the classifier's {width} features")
+        return -self._outlier_scores(self._detectors[name], features).detach()
 
     def score_pixels(self, pixels: Tensor) -> Tensor:
-        """ODIN: (B, 3, h, w) in [0, 1] → (B,). Raises likewise."""
-        return self._finite("ODIN", [self._detectors["ODIN"].predict(pixels)])
-
-    def logits(self, features: Tensor) -> Tensor:
-        """W f + b: (B, D) → (B, C)."""
-        return features @ self._layer.weight.T + self._layer.bias
+        """ODIN: (B, 3, h, w) in [0, 1] → (B,), on the CPU."""
+        scores: Tensor = -self._detectors["ODIN"].predict(pixels).detach()
+        return scores
 
     def _build(self, name: Baseline) -> Any:
         weight, bias = self._layer
@@ -83,58 +66,43 @@ class PytorchOodBaselines:
             "MSP": lambda: library.MaxSoftmax(None),
             "MaxLogit": lambda: library.MaxLogit(None),
             "Energy": lambda: library.EnergyBased(None),
-            "GEN": lambda: library.GEN(None, **self._gen),
             "ODIN": lambda: library.ODIN(
-                _Function(self._logits), eps=settings.odin_step, temperature=settings.odin_temperature
+                _DoubleLogits(self._logits), eps=settings.odin_step, temperature=settings.odin_temperature
             ),
             "GradNorm": lambda: library.GradNorm(_linear(self._layer), param_filter=lambda name: name == "weight"),
-            "ViM": lambda: library.ViM(None, settings.vim_dimension or _vim_dimension(weight.shape[1]), weight, bias),
             "DICE": lambda: library.DICE(None, weight, bias, settings.dice_sparsity),
             "ReAct": lambda: library.ReAct(nn.Identity(), self._from_maps, percentile=settings.react_percentile),
-            "RMDS": lambda: library.RMD(None),
-            "ASH": lambda: library.ASH(nn.Identity(), self._from_maps, "ash-s", settings.ash_percentile),
+            "ASH-S": lambda: library.ASH(nn.Identity(), self._from_maps, "ash-s", settings.ash_percentile),
+            "ASH-B": lambda: library.ASH(nn.Identity(), self._from_maps, "ash-b", settings.ash_percentile),
         }
         return makers[name]()
-
-    def _fit(self, name: Baseline, features: Tensor, classes: Tensor) -> None:
-        detector = self._detectors[name]
-        if name == "ReAct":
-            detector.fit_feature_maps(_as_maps(features), classes)
-        else:
-            detector.fit_features(features.cpu() if name == "KNN" else features, classes)
 
     def _outlier_scores(self, detector: Any, features: Tensor) -> Tensor:
         if isinstance(detector, library.ReAct | library.ASH):
             scores = detector.predict_feature_maps(_as_maps(features))
         elif isinstance(detector, library.GradNorm):
             scores = detector.predict(features)
-        elif isinstance(detector, library.ViM | library.KNN | library.DICE | library.RMD):
+        elif isinstance(detector, library.KNN | library.DICE):
             scores = detector.predict_features(features)
         else:
-            scores = detector.predict_logits(self.logits(features))
+            scores = detector.predict_logits(self._layer.logits(features))
         outlier_scores: Tensor = scores
         return outlier_scores
 
     def _from_maps(self, maps: Tensor) -> Tensor:
-        return self.logits(maps.flatten(1))
-
-    def _finite(self, name: Baseline, outlier_scores: Sequence[Tensor]) -> Tensor:
-        scores = -torch.cat(list(outlier_scores)).detach().cpu().double()
-        broken = int((~scores.isfinite()).sum())
-        if broken:
-            raise ModelError(f"{name} gives no finite score to {broken} of {len(scores)} images")
-        return scores
+        return self._layer.logits(maps.flatten(1))
 
 
-class _Function(nn.Module):
-    """A function where the library wants a module."""
+class _DoubleLogits(nn.Module):
+    """Logits of pixels as the module that the library wants, in float64 on the CPU: at ODIN's temperature of 1000 the
+    softmax of all images is nearly uniform, and equal in single precision."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self._function = function
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self._function(pixels)
+        return self._function(pixels).cpu().double()
 
 
 def _linear(layer: LinearLayer) -> nn.Linear:
@@ -147,8 +115,3 @@ def _linear(layer: LinearLayer) -> nn.Linear:
 def _as_maps(features: Tensor) -> Tensor:
     """(B, D) as feature maps of one pixel."""
     return features[:, :, None, None]
-
-
-def _vim_dimension(width: int) -> int:
-    """Dimensions of ViM's principal space, by the rule of its public code."""
-    return 1000 if width >= 2048 else 512 if width >= 768 else width // 2

@@ -10,6 +10,7 @@ from synood_cli.config import EvalSettings
 from synood_cli.data.image_sets import ImageSet, set_fingerprint
 from synood_cli.data.sources import find_images, find_ind
 from synood_cli.errors import UsageError
+from synood_cli.evaluated_methods import BASELINE_RULES
 from synood_cli.metrics.conventions import AVERAGE, IND
 from synood_cli.models.revisions import resolve_revision
 from synood_cli.records import AnyImage, ModelSpec
@@ -158,7 +159,8 @@ def _asked(settings: EvalSettings) -> dict[str, object]:
         *(() if "adaneg" in settings.method else ("adaneg",)),
         *(() if settings.baselines else ("baseline",)),
     }
-    return {**settings.model_dump(mode="json", exclude=absent), "mcm_temperature": MCM_TEMPERATURE}
+    rules = {"baseline_rules": BASELINE_RULES} if settings.baselines else {}
+    return {**settings.model_dump(mode="json", exclude=absent), "mcm_temperature": MCM_TEMPERATURE, **rules}
 
 
 def _distinct(methods: Sequence[Contender]) -> list[ModelSpec]:

@@ -11,13 +11,12 @@ from torch import Tensor
 from synood_cli.config import Execution
 from synood_cli.errors import ModelError
 from synood_cli.evaluated_methods import Baseline, BaselineSettings
-from synood_cli.method.losses import GeneralisedEntropy
 from synood_cli.models.build import build_classifier
-from synood_cli.models.loading import choose_device
+from synood_cli.models.loading import choose_device, precise_device
 from synood_cli.models.protocols import LinearLayer
-from synood_cli.models.pytorch_ood_baselines import PytorchOodBaselines
 from synood_cli.records import ModelSpec, Precision
 from synood_cli.stages.baselines import BaselineJob, BaselineScores, Fitting
+from synood_cli.stages.workers.classifier_baselines import ClassifierBaselines
 from synood_cli.stages.workers.embed import ImageReader
 from synood_cli.stages.workers.synthesize import InDistributionClassifier, class_columns
 
@@ -41,22 +40,18 @@ class BaselineWorker:
         columns, layer = class_columns(classifier, classes), classifier.last_layer()
         if columns is not None:
             layer = LinearLayer(layer.weight[columns], layer.bias[columns])
-        self._baselines = PytorchOodBaselines(
-            names,
-            layer,
-            InDistributionClassifier(classifier, classes).logits,
-            settings,
-            gen_gamma=GeneralisedEntropy.gamma,
-            gen_classes=GeneralisedEntropy.top_classes,
-        )
+        self._precise = precise_device(self._device)
+        layer = LinearLayer(*(tensor.to(self._precise) for tensor in layer))
+        logits = InDistributionClassifier(classifier, classes).logits
+        self._baselines = ClassifierBaselines(names, layer, logits, settings)
         self._problems: dict[Baseline, str] = {}
         if fitting is not None:
-            features = torch.tensor(fitting.images.load(), device=self._device)
-            self._problems = self._baselines.fit(features, torch.tensor(fitting.labels, device=self._device))
+            features = torch.tensor(fitting.images.load(), device=self._precise)
+            self._problems = self._baselines.fit(features, torch.tensor(fitting.labels, device=self._precise))
 
     def __call__(self, job: BaselineJob) -> BaselineScores:
         """What every baseline that could be fitted says of the images."""
-        features = torch.tensor(job.images.load(), device=self._device)
+        features = torch.tensor(job.images.load(), device=self._precise)
         scores, problems = {}, dict(self._problems)
         for name in self._baselines.names:
             try:
@@ -64,8 +59,7 @@ class BaselineWorker:
                 scores[name] = found.numpy()
             except ModelError as error:
                 problems[name] = error.message
-        predicted = self._baselines.logits(features).argmax(dim=1).cpu().numpy().astype(np.int64)
-        return BaselineScores(scores, problems, predicted)
+        return BaselineScores(scores, problems, self._baselines.predicted(features).numpy().astype(np.int64))
 
     def _odin(self, job: BaselineJob) -> Tensor:
         scores = [torch.empty(0, dtype=torch.float64)]

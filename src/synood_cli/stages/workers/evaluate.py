@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import normalize
 
 from synood_cli.config import Execution
-from synood_cli.method.adaneg import adaneg_scores
+from synood_cli.method.adaneg import adaneg
 from synood_cli.method.scores import grouping, mcm_score, predicted_class
-from synood_cli.models.loading import choose_device
+from synood_cli.models.loading import choose_device, precise_device
 from synood_cli.stages.contenders import EvaluationJob, Predictions, StreamJob
 from synood_cli.stages.heads import Detections
 from synood_cli.stages.resources import Timing
@@ -40,38 +40,39 @@ class EvaluationWorker:
         return head.detect(job.images.load())
 
     def mcm(self, job: EvaluationJob) -> Predictions:
-        """MCM on CLIP's own features, whatever the head's projection."""
-        ind = torch.tensor(Head.read(job.head).tensors["ind_features"], device=self._device)
+        """MCM on CLIP's own features, whatever the head's projection. In float64: near-uniform probabilities that
+        single precision cannot tell apart would tie."""
+        device = precise_device(self._device)
+        ind = torch.tensor(Head.read(job.head).tensors["ind_features"], device=device).double()
         scores, predicted = [], []
         for chunk in torch.split(torch.tensor(job.images.load()), CHUNK):
-            image = normalize(chunk.to(self._device), dim=-1)
+            image = normalize(chunk.to(device).double(), dim=-1)
             scores.append(mcm_score(image, ind, self._mcm_temperature))
             predicted.append(predicted_class(image, ind))
         return Predictions(torch.cat(scores).cpu().numpy(), torch.cat(predicted).cpu().numpy())
 
     def stream(self, job: StreamJob) -> tuple[Predictions, Predictions]:
         """AdaNeg's scores of the InD and of the OOD images of a stream, with the head's labels and projection."""
-        stored = Head.read(job.head)
-        head, settings = TorchHead.of(stored, self._device), job.settings
+        stored, device = Head.read(job.head), precise_device(self._device)
+        head, settings = TorchHead.of(stored, device), job.settings
         parts = [
-            head.image_features(chunk.to(self._device))
+            head.image_features(chunk.to(device))
             for rows in (job.ind, job.ood)
             for chunk in torch.split(torch.tensor(rows.load()), CHUNK)
         ]
         images, order = torch.cat(parts), torch.tensor(job.order)
         count = len(head.negatives)
         groups = grouping(count, settings.groups, stored.info.group_seed) if settings.groups else None
-        streamed = adaneg_scores(
-            images[order.to(self._device)],
+        streamed = adaneg(
+            images[order.to(device)],
             head.ind,
             head.negatives,
             temperature=head.temperature,
-            groups=None if groups is None else groups.to(self._device),
+            groups=None if groups is None else groups.to(device),
             **settings.model_dump(exclude={"groups"}),
         )
-        scores = torch.empty(len(order))
-        scores[order] = streamed.cpu()
-        predicted = torch.cat([predicted_class(part, head.ind) for part in torch.split(images, CHUNK)]).cpu()
+        scores, predicted = torch.empty(len(order), dtype=torch.float64), torch.empty(len(order), dtype=torch.long)
+        scores[order], predicted[order] = streamed.scores.cpu(), streamed.predicted.cpu()
         ends = len(job.ind.positions)
         return (
             Predictions(scores[:ends].numpy(), predicted[:ends].numpy()),
