@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from synood_cli.config import STAGES, Execution, Models, Settings, place
 from synood_cli.errors import UsageError
 from synood_cli.records import Record
+from synood_cli.toml_file import read_toml
 
 TOML_TEMPLATE = """\
 # Settings of this synood workspace. What is commented out is the default; the command line overrides this file.
@@ -48,7 +48,7 @@ class Config:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 raise UsageError(
-                    f"{source}: unknown table or key {key!r}",
+                    f"{source}: unknown table or key {key!r:.60}",
                     hint=f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}",
                 )
 
@@ -56,13 +56,9 @@ class Config:
     def read(cls, path: Path) -> Config:
         """The settings file at `path`; an absent file means all defaults. Raises UsageError naming file and line."""
         try:
-            return cls(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+            return cls(read_toml(path), str(path))
         except FileNotFoundError:
             return cls({}, str(path))
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}", hint="check its permissions") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} is not valid TOML: {error}", hint="correct the file, then run again") from error
 
     def under(self, table: Mapping[str, Any], file: Path, said_by: str) -> Config:
         """These settings with those of `table` (recipe, models and stages, as in synood.toml) in their place; errors
@@ -77,14 +73,14 @@ class Config:
         seed = self._table.get("seed", 0) if given is None else given
         if type(seed) is not int or not 0 <= seed < 2**63:
             where = f"{self._source}: seed" if given is None else "--seed"
-            raise UsageError(f"{where} must be a whole number from 0 to 2⁶³ - 1, not {seed!r}")
+            raise UsageError(f"{where} must be a whole number from 0 to 2⁶³ - 1, not {seed!r:.60}")
         return seed
 
     def settings(self, stage: str, recipe: str | None, given: dict[str, Any]) -> Settings:
         """The settings of `stage`; `given` holds what the command line said (None = not said)."""
         chosen = recipe or self._table.get("recipe", "paper")
         if chosen not in ("paper", "release"):
-            raise UsageError(f"{self._source}: there is no recipe {chosen!r}", hint="known: paper, release")
+            raise UsageError(f"{self._source}: there is no recipe {chosen!r:.60}", hint="known: paper, release")
         model = STAGES[stage]
         base = model.release if chosen == "release" else {}
         return self._merge(model, base, stage, given)
@@ -100,7 +96,7 @@ class Config:
         said = {name: value for name, value in given.items() if value is not None}
         written = self._table.get(table, {})
         if not isinstance(written, dict):
-            raise UsageError(f"{self._source}: [{table}] must be a table, not {written!r}")
+            raise UsageError(f"{self._source}: [{table}] must be a table, not {written!r:.60}")
         for name, value in written.items():
             if (
                 isinstance(value, bool)
@@ -116,12 +112,12 @@ class Config:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"][:1])
             wrong = " or ".join(dict.fromkeys(e["msg"] for e in error.errors() if e["loc"][:1] == first["loc"][:1]))
-            where = f"--{name.replace('_', '-')}" if name in said else f"{self._source}: [{table}] {name}"
+            where = f"--{name.replace('_', '-')}" if name in said else f"{self._source}: [{table}] {name:.60}"
             near = difflib.get_close_matches(name, model.model_fields, n=1)
             unknown = first["type"] == "extra_forbidden"
             raise UsageError(
                 f"{where}: {'unknown setting' if unknown else wrong}"
-                + ("" if unknown else f" (got {first['input']!r})"),
+                + ("" if unknown else f" (got {first['input']!r:.60})"),
                 hint=f"did you mean {near[0]!r}?" if unknown and near else None,
             ) from error
 

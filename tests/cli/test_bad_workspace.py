@@ -96,7 +96,7 @@ def into_a_folder(path: Path) -> None:
     [
         (lambda path: path.write_text("no database\n" * 999), "file is not a database", "restore the file"),
         (cut_in_half, "database disk image is malformed", "restore the file"),
-        (into_a_folder, "unable to open database file", "restore the file"),
+        (into_a_folder, "synood.db is no regular file", "restore the regular file"),
         (with_table_dropped, "no such table: scores", "restore the file"),
         (with_a_later_migration, "was written by a newer synood (it has 999_later", "upgrade: pip install"),
         (Path.unlink, "is missing or empty, and", "restore the database from a copy"),

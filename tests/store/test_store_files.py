@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import signal
 import stat
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from store_rows import python
 
 from synood_cli.errors import StoreError
-from synood_cli.store.files import TEMPORARY, disk_errors, sha256_bytes, sha256_file, write_atomic
+from synood_cli.store.files import TEMPORARY, disk_errors, sha256_bytes, sha256_file, write_atomic, write_inside
 
 
 def test_a_file_is_written_with_its_folders_and_can_be_replaced(tmp_path: Path) -> None:
@@ -85,9 +87,50 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
         write_atomic(tmp_path / "file/below", b"")
 
 
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EINVAL, errno.ESTALE, errno.EMFILE, errno.ETIMEDOUT, 524, None])
+def test_whatever_the_system_says_is_words(number: int | None) -> None:
+    with pytest.raises(StoreError, match=r"cannot write /data/x: .") as refused, disk_errors(Path("/data/x")):
+        raise OSError(number, "Some Reason") if number else OSError("some reason")
+    assert refused.value.hint
+    assert "Errno" not in refused.value.message
+
+
 def test_other_errors_are_left_alone() -> None:
     with pytest.raises(ConnectionResetError), disk_errors(Path("x")):
         raise ConnectionResetError(errno.ECONNRESET, "not of the disk")
+    with pytest.raises(BrokenPipeError), disk_errors(Path("x")):
+        raise BrokenPipeError(errno.EPIPE, "the reader has enough")
+
+
+@pytest.mark.parametrize(("number", "written"), [(errno.EINVAL, True), (errno.EOPNOTSUPP, True), (errno.EIO, False)])
+def test_a_file_system_without_fsync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, written: bool
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(number, "no fsync here")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with contextlib.nullcontext() if written else pytest.raises(StoreError, match="cannot write"):
+        write_atomic(tmp_path / "file", b"content")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == ([b"content"] if written else [])
+
+
+def test_what_is_written_inside_a_folder_stays_there(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    victim = tmp_path / "outside/victim"
+    victim.write_bytes(b"mine")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "file").symlink_to(victim)
+    (inside / "folder").symlink_to(tmp_path / "outside")
+    write_inside(inside, "file", b"new")
+    assert (inside / "file").read_bytes() == b"new"
+    assert not (inside / "file").is_symlink()
+    for root, name in [(inside, "folder/victim"), (inside, "folder/below/victim"), (inside / "folder", "victim")]:
+        with pytest.raises(StoreError, match="inside/folder is a symbolic link"):
+            write_inside(root, name, b"new")
+    assert victim.read_bytes() == b"mine"
+    assert list((tmp_path / "outside").iterdir()) == [victim]
 
 
 def test_digests(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -9,12 +10,12 @@ import sys
 import traceback
 from collections.abc import Collection, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, NamedTuple, NoReturn
 
 import typer
 
 from synood_cli import __version__
+from synood_cli.cli.machine import check_current_folder, occupy_standard_streams, refusal
 from synood_cli.errors import SynoodError
 
 PIPELINE, SHARING, WORKSPACE, PLAYGROUND = "Pipeline", "Sharing heads", "Workspace", "Playground"
@@ -188,17 +189,21 @@ def _unimported() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `synood` and return its exit code: 0 done, 1 error, 2 usage, 3 some items failed, 4 out-of-distribution
     images found (score --fail-on-ood), 130 interrupted."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # the caller has closed it
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    occupy_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows \xNN, and no traceback
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = _run(arguments)
+        return _flushed(_run(arguments))
+    except KeyboardInterrupt:  # a second one, while the first was answered
+        return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _flushed(code: int) -> int:
+    """The exit code `code`, or 1 where what was printed cannot be written."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -214,18 +219,18 @@ def _run(arguments: Sequence[str] | None) -> int:
     # Whoever completes a command line asks for options of any command.
     wanted = None if "_SYNOOD_COMPLETE" in os.environ else set(said)
     try:
+        check_current_folder()
         application(wanted)(said, prog_name="synood")
     except SystemExit as stop:  # how typer ends, also a usage error (2) and an interrupted command (130)
         code = stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         code = INTERRUPTED
     except SynoodError as error:
-        logging.getLogger(__name__).info("where it came from", exc_info=error)
-        _say(f"error: {error.message}")
-        if error.hint:
-            _say(f"hint: {error.hint}")
-        return error.exit_code
-    except Exception:
+        return _failed(error, error)
+    except Exception as error:
+        words = refusal(error)
+        if words is not None:
+            return _failed(words, error)
         traceback.print_exc()
         _say("this is a bug in synood: please report it, with the lines above and the command")
         return 1
@@ -234,10 +239,19 @@ def _run(arguments: Sequence[str] | None) -> int:
     return code
 
 
+def _failed(words: SynoodError, cause: BaseException) -> int:
+    logging.getLogger(__name__).info("where it came from", exc_info=cause)
+    _say(f"error: {words.message}")
+    if words.hint:
+        _say(f"hint: {words.hint}")
+    return words.exit_code
+
+
 def _say(text: str) -> None:
     from synood_cli.records import printable  # pydantic comes with it, which takes longer than the help page
 
-    print(printable(text), file=sys.stderr)  # noqa: T201
+    with contextlib.suppress(OSError):  # where stderr is full, the exit code says it
+        print(printable(text), file=sys.stderr)  # noqa: T201
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -92,7 +92,8 @@ class Output:
     def problem(self, text: str) -> None:
         """What went wrong, on stderr; also with --quiet."""
         self.close()
-        print(printable(text), file=sys.stderr)  # noqa: T201
+        with contextlib.suppress(OSError):  # a full disk under stderr ends no run
+            print(printable(text), file=sys.stderr)  # noqa: T201
 
     def close(self) -> None:
         """End the progress display."""

@@ -5,6 +5,7 @@ Each class fulfils `stages.run.Progress`. What an interrupted run had finished c
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -50,7 +51,8 @@ class Lines:
             self._told = now
             of = "" if self._total is None else f"/{self._total}"
             pace = describe_pace(self._done - self._before, now - self._started, self._total, self._done)
-            print(f"{printable(self._what)}: {self._done}{of}{pace}", file=sys.stderr, flush=True)  # noqa: T201
+            with contextlib.suppress(OSError):  # a full disk under stderr ends no run
+                print(f"{printable(self._what)}: {self._done}{of}{pace}", file=sys.stderr, flush=True)  # noqa: T201
 
     def close(self) -> None:
         """Every line is finished as it is."""

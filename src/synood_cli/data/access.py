@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from pathlib import Path
 
@@ -14,7 +13,7 @@ def access_problem(path: Path, error: OSError) -> str:
         return "broken symbolic link" if path.is_symlink() else "no such file or folder"
     if error.errno == errno.ELOOP:
         return "symbolic link loop"
-    return (os.strerror(error.errno) if error.errno else str(error)).lower()
+    return (error.strerror or str(error)).lower()
 
 
 def kind_problem(mode: int) -> str | None:

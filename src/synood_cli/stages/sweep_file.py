@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +15,7 @@ from synood_cli.config import Recipe
 from synood_cli.errors import UsageError
 from synood_cli.records import Record, printable
 from synood_cli.settings_file import Config
+from synood_cli.toml_file import read_toml
 
 Training = Literal["train-proj", "train-labels"]
 Share = Annotated[str, Field(pattern=r"^(\d{1,2}|100)%$")]
@@ -99,11 +99,9 @@ def sweep_path(name: str) -> Path:
 def read_sweep(path: Path) -> SweepFile:
     """The sweep that `path` describes. Raises UsageError naming the file, the key and a near name."""
     try:
-        return SweepFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", hint="check its permissions") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}", hint="correct the file, then run again") from error
+        return SweepFile.model_validate(read_toml(path))
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no sweep file {path}", hint="the file to read comes first") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = [printable(str(part)) for part in first["loc"]]

@@ -11,7 +11,7 @@ from typing import Any
 from synood_cli import __version__
 from synood_cli.records import ModelSpec, printable
 from synood_cli.store.digest import content_digest
-from synood_cli.store.files import link_file, sha256_bytes, sync_folder, write_atomic
+from synood_cli.store.files import link_file, sha256_bytes, sync_folder, write_inside
 from synood_cli.store.schema import ARTIFACT_TABLES
 from synood_cli.store.store import Artifact, Store, canonical_json, identity_of, loaded_name, now, stored_name
 
@@ -127,7 +127,7 @@ class Draft:
 
     def write_file(self, path: str, content: bytes) -> str:
         """Write one file of the artifact, whole or not at all; returns its SHA-256. `commit` makes it known."""
-        write_atomic(self.folder / path, content)
+        write_inside(self.folder, path, content)
         digest = sha256_bytes(content)
         self._written[path] = (len(content), digest)
         return digest

@@ -28,18 +28,24 @@ _REASONS = {
     errno.EIO: "the disk does not answer as it should (input/output error)",
     errno.ELOOP: "symbolic link loop",
     errno.ENOENT: "its folder does not exist, or can hold no files",
+    errno.EBUSY: "it is in use by the system (a mount point?)",
+    errno.ESTALE: "the network drive has lost it",
+    errno.EINVAL: "the file system does not take such a name or file",
 }
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS}
+"""What fsync says where the file system has none to offer."""
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk, a used-up quota or a read-only folder into a message that names `path`."""
+    """Turn whatever the system says while `path` is written into a message that names it: a full disk, a used-up
+    quota, a read-only folder. Only the other end of a pipe or a connection is left to who knows about it."""
     try:
         yield
+    except ConnectionError:  # a closed pipe too
+        raise
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0)
-        if reason is None:
-            raise
+        reason = _REASONS.get(error.errno or 0, (error.strerror or str(error)).lower())
         room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise StoreError(
             f"cannot write {printable(str(path))}: {reason}",
@@ -58,19 +64,46 @@ def write_atomic(path: Path, content: bytes) -> None:
         if path.exists() and not path.is_file():
             kind = "it is a folder" if path.is_dir() else "it is not a regular file"
             raise StoreError(f"cannot write {printable(str(path))}: {kind}", hint="remove it, or choose another place")
-        path = Path(os.path.realpath(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
-        try:
-            with temporary.open("xb") as file:  # with the permissions of any new file; tempfile's are private
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        _replace(Path(os.path.realpath(path)), content)
+
+
+def write_inside(root: Path, relative: str, content: bytes) -> None:
+    """Write the file `relative` below the folder `root`, whole or not at all. No link is followed: what is called
+    `relative` is in `root` afterwards, whoever made the folder.
+
+    Raises StoreError, as write_atomic, and when a part of the path is a link.
+    """
+    path = root / relative
+    with disk_errors(path):
+        refuse_links(root, relative)
+        _replace(path, content)
+
+
+def refuse_links(root: Path, relative: str) -> None:
+    """Raise StoreError when `root`, or a folder between it and `relative` below it, is a symbolic link."""
+    folder = root / relative
+    while folder != root:
+        folder = folder.parent
+        if folder.is_symlink():
+            raise StoreError(
+                f"{printable(str(folder))} is a symbolic link, which a workspace does not follow",
+                hint="replace it with the folder itself (a workspace as a whole may be reached through a link)",
+            )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+    try:
+        with temporary.open("xb") as file:  # with the permissions of any new file; tempfile's are private
+            file.write(content)
+            file.flush()
+            sync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def link_file(source: Path, target: Path) -> None:
@@ -84,14 +117,26 @@ def link_file(source: Path, target: Path) -> None:
         try:
             target.hardlink_to(source)
         except OSError:
-            write_atomic(target, source.read_bytes())
+            _replace(target, source.read_bytes())
+
+
+def sync(descriptor: int) -> None:
+    """Make what was written survive a power cut, as far as the file system offers that."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
 
 
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written to but not listed
+        return
+    try:
+        sync(descriptor)
     finally:
         os.close(descriptor)
 

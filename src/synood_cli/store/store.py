@@ -125,6 +125,7 @@ class Store:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(database_errors(workspace.database))
+            workspace.refuse_links()
             if write:
                 stack.enter_context(workspace.lock())
             # Reading a workspace that holds nothing yet leaves no database behind.

@@ -5,7 +5,6 @@ A suite is a TOML file; `imagenet-ood` and `openood-imagenet` come with the pack
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,6 +18,8 @@ from synood_cli.data.image_sets import ImageSet
 from synood_cli.data.sources import find_images, find_ind
 from synood_cli.errors import UsageError
 from synood_cli.records import Record, printable
+from synood_cli.regular_file import read_regular
+from synood_cli.toml_file import LIMIT, parse_toml
 
 NAMES_SHOWN = 3
 """Stray files and unusable images that are named; the others are counted."""
@@ -90,7 +91,7 @@ def read_suite(name: str) -> Suite:
             f"there is no suite {name!r}", hint=f"known: {', '.join(suite_names())}; or a file of your own, NAME.toml"
         )
     try:
-        return _parsed(path.read_bytes(), name)
+        return _parsed(read_regular(path, LIMIT), name)
     except OSError as error:
         raise UsageError(f"cannot read the suite {printable(name)}: {access_problem(path, error)}") from error
 
@@ -140,9 +141,7 @@ def _listed(shown: list[str], count: int) -> str:
 def _parsed(content: bytes, where: str) -> Suite:
     where = printable(where)
     try:
-        return Suite.model_validate(tomllib.loads(content.decode("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"the suite {where} is not valid TOML: {error}", hint="correct the file") from error
+        return Suite.model_validate(parse_toml(content, f"the suite {where}"))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         raise UsageError(
