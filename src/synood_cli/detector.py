@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from synood_cli.config import Execution, ScoreSettings
-from synood_cli.data.images import read_image, upright_rgb
+from synood_cli.data.images import as_upright_rgb, read_image, upright_rgb
 from synood_cli.errors import ItemError, ModelError, UsageError
 from synood_cli.head_address import find_head
 from synood_cli.models.build import build_encoder
@@ -186,7 +186,7 @@ def as_rgb(image: Picture) -> Image.Image:
         except ItemError as error:
             raise ItemError(f"{printable(os.fspath(image))}: {error.message}") from error
     if isinstance(image, Image.Image):
-        return upright_rgb(image.copy())
+        return as_upright_rgb(image)
     if isinstance(image, Tensor):
         values = image.detach().cpu()
         values = values.float() if values.is_floating_point() else values  # numpy has no bfloat16

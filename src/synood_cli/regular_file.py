@@ -1,28 +1,54 @@
-"""Read a small file that a user or somebody else wrote: a regular file only, and no more than fits."""
+"""Read a file that a user or somebody else wrote: a regular file only, and no more than fits."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
+
+_BUFFER = 1 << 16
 
 
-def read_regular(path: Path, limit: int) -> bytes:
-    """The content of the regular file at `path`; a link is followed. Never waits for a writer, as a pipe would.
+def open_regular(path: Path, *, pipe: bool = False) -> tuple[BinaryIO, os.stat_result]:
+    """The regular file at `path`, open for reading, and its status; a link is followed. Never waits for a writer, as
+    opening a pipe would.
 
-    Raises OSError, also (EFBIG) for more than `limit` bytes and (EINVAL) for what is no regular file.
+    With `pipe`, a pipe that this process was handed is a file too (``<(command)`` of a shell, /dev/stdin); one that has
+    a name of its own never is. Raises OSError, also (EINVAL) for what is neither, and ValueError for a path with a zero
+    byte.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            what = "folder" if stat.S_ISDIR(mode) else "pipe or a device"
-            raise OSError(errno.EINVAL, f"it is a {what}, not a file", str(path))
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(limit + 1)
-    finally:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    file = io.BufferedReader(io.FileIO(descriptor), _BUFFER) if _is_file(descriptor, path, pipe) else None
+    if file is None:
+        what = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "pipe or a device"
         os.close(descriptor)
-    if len(content) > limit:
+        raise OSError(errno.EINVAL, f"it is a {what}, not a file", str(path))
+    os.set_blocking(descriptor, True)
+    return file, os.fstat(descriptor)
+
+
+def read_regular(path: Path, limit: int, *, pipe: bool = False) -> bytes:
+    """The content of the regular file at `path`, opened as by open_regular.
+
+    Raises OSError as it does, also (EFBIG) for more than `limit` bytes.
+    """
+    file, status = open_regular(path, pipe=pipe)
+    with file:
+        content = file.read(limit + 1) if status.st_size <= limit else b""
+    if len(content) > limit or status.st_size > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))
     return content
+
+
+def _is_file(descriptor: int, path: Path, pipe: bool) -> bool:
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISREG(mode) or (pipe and stat.S_ISFIFO(mode) and _handed_over(path))
+
+
+def _handed_over(path: Path) -> bool:
+    """Whether a pipe has no name but a file descriptor's: /dev/fd/N leads to "pipe:[…]" on Linux."""
+    where = os.path.realpath(path)
+    return os.path.basename(where).startswith("pipe:[") or os.path.dirname(where) == "/dev/fd"  # noqa: PTH119, PTH120

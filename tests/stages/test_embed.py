@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from pipeline import Silent, photograph
-from synood_cli.data.images import read_image
+from synood_cli.data.images import TOO_THIN, read_image
 from synood_cli.errors import SynoodError
 from synood_cli.models.build import build_encoder
 from synood_cli.models.revisions import resolve_revision
@@ -116,6 +117,16 @@ def test_an_unreadable_image_is_a_failure_and_has_no_row(store, make_run, spec, 
     assert "cat/2.jpg" not in {row["item"] for row in rows}
     kept = np.delete(load_features(whole.folder), 2, axis=0)
     np.testing.assert_allclose(load_features(made.folder), kept, rtol=1e-4, atol=1e-5)
+
+
+def test_a_picture_too_thin_for_the_model_is_a_lasting_failure(store, make_run, spec, photos):
+    (photos / "cat" / "2.jpg").unlink()
+    Image.new("1", (1, 40_000_000), 1).save(photos / "cat" / "2.jpg", "PNG", optimize=True)
+    made = image_artifact(make_run(), spec, items(photos))
+    assert store.failures(made) == [("cat/2.jpg", TOO_THIN)]
+    assert made.items_done == 11
+    again = image_artifact(make_run(), spec, items(photos))
+    assert (again.name, again.reused) == (made.name, True)
 
 
 def test_no_readable_image_at_all_is_an_error(make_run, spec, photos):

@@ -9,7 +9,7 @@ from image_set_files import write_dataset, write_shards
 from pipeline import Silent, photograph
 from synood_cli.config import SelectSettings
 from synood_cli.errors import UsageError
-from synood_cli.stages.select import select
+from synood_cli.stages.select import CHANGED, select
 from synood_cli.stages.selected import class_folders, selected_images
 
 
@@ -47,6 +47,29 @@ def test_other_formats_are_measured_as_jpeg(store, make_run, tmp_path):
         (busy, "jpeg95"),
         (flat, "jpeg95"),
     ]
+
+
+class Meddling(Silent):
+    """Somebody who does `something` to the photographs as soon as those of a class are measured."""
+
+    def __init__(self, something):
+        super().__init__()
+        self.something = something
+
+    def advance(self, items=1):
+        super().advance(items)
+        if self.finished == 4:
+            self.something()
+
+
+def test_a_photograph_that_vanishes_or_changes_between_two_looks_is_a_failure(store, make_run, photos):
+    def meddle():
+        (photos / "cat/0.jpg").unlink()
+        photograph(photos / "cat/1.jpg", 99, size=(80, 80), detail=2)
+
+    selection = select(make_run(progress=Meddling(meddle)), SelectSettings(per_class=3), photos)
+    assert store.failures(selection) == [("cat/0.jpg", "no such file or folder"), ("cat/1.jpg", CHANGED)]
+    assert {key for key in ranks(store, selection) if key[0] == "cat"} == {("cat", "cat/2.jpg"), ("cat", "cat/3.jpg")}
 
 
 def test_an_image_cut_off_is_replaced_by_the_next(store, make_run, photos):

@@ -1,10 +1,15 @@
-"""Why a file or folder cannot be opened, in words."""
+"""Opening files that others made, and why one cannot be opened, in words."""
 
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
+
+from synood_cli import regular_file
+from synood_cli.errors import ItemError
 
 
 def access_problem(path: Path, error: OSError) -> str:
@@ -17,10 +22,28 @@ def access_problem(path: Path, error: OSError) -> str:
 
 
 def kind_problem(mode: int) -> str | None:
-    """Why something of this `st_mode` cannot be read as a file, or None when it is a regular file.
-
-    Asked before opening: opening a named pipe would wait forever.
-    """
+    """Why something of this `st_mode` cannot be read as a file, or None when it is a regular file."""
     if stat.S_ISREG(mode):
         return None
     return "is a folder, not a file" if stat.S_ISDIR(mode) else "is not a regular file"
+
+
+def open_regular(path: Path) -> tuple[BinaryIO, os.stat_result]:
+    """The regular file at `path`, open for reading, and its status. Raises ItemError, with a reason that does not
+    repeat the path."""
+    try:
+        if problem := kind_problem(path.stat().st_mode):  # opening a device may do something
+            raise ItemError(problem)
+        return regular_file.open_regular(path)
+    except OSError as error:
+        raise ItemError(access_problem(path, error)) from error
+    except ValueError as error:
+        raise ItemError(ZERO_BYTE) from error
+
+
+ZERO_BYTE = "not a path: it holds a zero byte"
+
+
+def too_many_bytes(size: int, limit: int) -> str:
+    """Why a file of `size` bytes is not read."""
+    return f"{size:,} bytes or more: at most {limit:,} are read"

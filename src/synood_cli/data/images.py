@@ -1,29 +1,46 @@
-"""Reading pictures that other people made: any of six formats becomes plain RGB, or a reason why not."""
+"""Reading pictures that other people made: any of a few formats becomes plain RGB, or a reason why not."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from PIL.ImageFile import ImageFile as OpenedImage
 
-from synood_cli.data.access import access_problem, kind_problem
+from synood_cli.data.access import open_regular, too_many_bytes
+from synood_cli.data.foreign import item_boundary, reason
+from synood_cli.data.metadata import PNG_SIGNATURE, TRUNCATED, bare, plain_png
+from synood_cli.data.pixel_memory import DECODED, ENCODED
+from synood_cli.data.pixels import GreyLevels, grey_levels, to_rgb
 from synood_cli.errors import ItemError
-from synood_cli.records import Place, printable
+from synood_cli.records import Place
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""What is read, whatever a file's name says. Other formats of Pillow run other programs (EPS) or are no pictures."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", *(["AVIF"] if features.check("avif") else []))
+"""What is read, whatever a file's name says; AVIF where the installed Pillow has it. Other formats of Pillow run other
+programs (EPS) or are no pictures."""
 
 MAX_PIXELS = 178_956_970
 """The most pixels that are decoded: where Pillow itself stops by default (half a gigabyte as RGB), fixed here so
 that another library that lifts Pillow's limit does not lift ours."""
+
+MAX_BYTES = 1 << 30
+"""The largest file that is read: more than MAX_PIXELS of 8-bit RGBA take uncompressed."""
+
+MAX_PREPARED_BYTES = 1 << 30
+"""The most memory that a picture may take while it is scaled to the size that a model takes."""
+
+TOO_THIN = "too long and thin: to scale it to the size that the model takes, it would grow to more than 1 GiB"
+"""Why a picture that can be read is not given to a model: it will not be the next time either."""
+
+NOT_PREPARED = "the picture cannot be prepared for the model: "
+"""How the reason begins where the preprocessing fails."""
 
 JPEG_MAX_SIDE = 65_500
 """The longest side that libjpeg can write."""
@@ -31,9 +48,11 @@ JPEG_MAX_SIDE = 65_500
 COMPLEXITY_QUALITY = 95
 """JPEG quality at which pictures in other formats are re-encoded, to measure their complexity."""
 
-_HEADER_BYTES = 1 << 16
 _EMPTY = "the file is empty (zero bytes)"
 _pillow_warnings = threading.Lock()
+
+PreparedBytes = Callable[[int, int], int]
+"""The memory that preparing a picture of width × height pixels takes, beside the RGB picture itself."""
 
 
 class ImageHeader(NamedTuple):
@@ -47,36 +66,83 @@ class ImageHeader(NamedTuple):
     mode: str
 
 
+class Picture(NamedTuple):
+    """A decoded image, 8-bit RGB and upright, and the SHA-256 (hex) and size of the file that it was decoded from."""
+
+    image: Image.Image
+    sha256: str
+    bytes: int
+
+
 def read_image(place: Place) -> Image.Image:
     """The picture at `place` as 8-bit RGB, upright.
 
     The content decides about the format, not the name. EXIF orientation is applied; of an animation the first frame
-    is taken; transparency is laid on white; 16-bit greyscale is scaled by 255/65535 (rounded), not clipped; CMYK is
-    converted without its colour profile. Thread-safe.
+    is taken; transparency is laid on white; deep grey (10 to 16 bits) is scaled to 8 bits (rounded), not clipped; CMYK
+    is converted without its colour profile. Metadata that cannot be read make no difference. Thread-safe.
 
     Raises ItemError, with a reason that does not repeat the path, for what cannot be read or has more than
     MAX_PIXELS pixels (found out before decoding).
     """
-    with opened_image(place) as (image, _):
-        _load_pixels(image)
-        return upright_rgb(image)
+    return read_picture(place).image
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """A loaded picture as 8-bit RGB, upright, as read_image says; `image` itself may be turned. Raises ItemError for
-    32-bit greyscale."""
+def read_picture(place: Place) -> Picture:
+    """As read_image, and which file it was: the digest is that of the very bytes that were decoded."""
+    with decoded_picture(place) as picture:
+        return picture
+
+
+@contextlib.contextmanager
+def decoded_picture(place: Place, prepared_bytes: PreparedBytes | None = None) -> Iterator[Picture]:
+    """Within: the picture at `place`, as read_picture gives it, and its share of the memory for pixels (DECODED), with
+    that of `prepared_bytes`, which is what the caller does with it needs. It is waited for before anything is decoded.
+
+    Whatever goes wrong, also in what the caller does within, is an ItemError: this is the boundary around a foreign
+    picture. Raises ItemError TOO_THIN for more than MAX_PREPARED_BYTES.
+    """
+    with item_boundary(place, _preparing_problem), contextlib.ExitStack() as held:
+        with item_boundary(place, _decoding_problem):
+            content = _content(place, held)
+        sha256 = hashlib.sha256(content).hexdigest()
+        with item_boundary(place, _decoding_problem), _opened(content) as image:
+            size = image.width * image.height
+            wanted = _decoded_bytes(image) + len(content)
+            if prepared_bytes is not None:
+                prepared = prepared_bytes(image.width, image.height)
+                if prepared > MAX_PREPARED_BYTES:
+                    raise ItemError(TOO_THIN)
+                wanted = max(wanted, len(content) + 4 * size + prepared)
+            held.enter_context(DECODED.take(wanted))
+            image.load()
+            upright = upright_rgb(image)
+        yield Picture(upright, sha256, len(content))
+
+
+def as_upright_rgb(image: Image.Image) -> Image.Image:
+    """A picture that somebody opened as 8-bit RGB, upright, as read_image says; `image` stays as it is. Raises
+    ItemError for what cannot be decoded, and for 32-bit greyscale."""
+    with item_boundary("image", _decoding_problem):
+        return upright_rgb(image.copy(), grey_levels(image))
+
+
+def upright_rgb(image: Image.Image, levels: GreyLevels | None = None) -> Image.Image:
+    """A loaded picture as 8-bit RGB, upright, as read_image says; `image` itself may be turned, or be the result. Of
+    deep grey, `levels` say what the numbers mean where `image` has lost its tags. Raises ItemError for 32-bit
+    greyscale."""
+    levels = levels or grey_levels(image)
     # Malformed EXIF is common and says nothing about the pixels: such a picture stays as stored.
     with contextlib.suppress(Exception), _quiet():
         ImageOps.exif_transpose(image, in_place=True)
-    return _to_rgb(image)
+    return to_rgb(image, levels)
 
 
-def image_header(path: Path) -> ImageHeader:
-    """Size, format and mode of the picture at `path`, from its header: no pixel is decoded.
+def image_header(place: Place) -> ImageHeader:
+    """Size, format and mode of the picture at `place`, from its header: no pixel is decoded.
 
     A truncated file passes when its header is whole. Raises ItemError as read_image does.
     """
-    with opened_image(path) as (image, size):
+    with opened_image(place) as (image, size):
         return ImageHeader(image.width, image.height, image.format or "", size, image.mode)
 
 
@@ -94,7 +160,8 @@ def complexity_bytes(path: Path, header: ImageHeader) -> tuple[int, Literal["fil
     if max(header.width, header.height) > JPEG_MAX_SIDE:
         raise ItemError(f"{header.width} × {header.height} pixels: a side is at most {JPEG_MAX_SIDE:,} pixels in JPEG")
     encoded = io.BytesIO()
-    read_image(path).save(encoded, "JPEG", quality=COMPLEXITY_QUALITY)
+    with decoded_picture(path) as picture:
+        picture.image.save(encoded, "JPEG", quality=COMPLEXITY_QUALITY)
     return len(encoded.getvalue()), "jpeg95"
 
 
@@ -103,47 +170,82 @@ def opened_image(place: Place) -> Iterator[tuple[OpenedImage, int]]:
     """The picture at `place` with its header read and its pixels counted but not decoded, and the size in bytes of its
     file.
 
-    Raises ItemError as read_image does.
+    Raises ItemError as read_image does, also for what goes wrong in what the caller does within.
     """
-    file, size = _opened_file(place) if isinstance(place, Path) else _unpacked(place.read())
-    with file:
-        try:
-            file.read(1)  # a slow disk is waited for here, not while the lock is held
-            file.seek(0)
-            with _quiet():
-                image = Image.open(file, formats=FORMATS)
-        except Exception as error:  # on foreign bytes Pillow's readers raise nearly anything
-            raise ItemError(_decoding_problem(error)) from error
-        with image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ItemError(_too_large())
-            yield image, size
+    with item_boundary(place, _decoding_problem), contextlib.ExitStack() as held:
+        source: BinaryIO | bytes
+        if isinstance(place, Path):
+            source, status = open_regular(place)
+            held.enter_context(source)
+            size = status.st_size
+            if size == 0:
+                raise ItemError(_EMPTY)
+            if source.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE:
+                source = _content(place, held)
+        else:
+            source = _content(place, held)
+            size = len(source)
+        yield held.enter_context(_opened(source)), size
 
 
-def _opened_file(path: Path) -> tuple[BinaryIO, int]:
-    try:
-        status = path.stat()
-        problem = kind_problem(status.st_mode)
-        if problem:
-            raise ItemError(problem)
-        if status.st_size == 0:
-            raise ItemError(_EMPTY)
-        return io.BufferedReader(io.FileIO(path), _HEADER_BYTES), status.st_size
-    except OSError as error:
-        raise ItemError(access_problem(path, error)) from error
-
-
-def _unpacked(content: bytes) -> tuple[BinaryIO, int]:
+def _content(place: Place, held: contextlib.ExitStack) -> bytes:
+    """The bytes of the picture at `place`; their share of ENCODED is `held`."""
+    if isinstance(place, Path):
+        file, status = open_regular(place)
+        with file:
+            held.enter_context(ENCODED.take(status.st_size))
+            content = file.read(MAX_BYTES + 1) if status.st_size <= MAX_BYTES else b""
+        size = max(status.st_size, len(content))
+    else:
+        content = place.read()
+        size = len(content)
+        held.enter_context(ENCODED.take(size))
+    if size > MAX_BYTES:
+        raise ItemError(too_many_bytes(size, MAX_BYTES))
     if not content:
         raise ItemError(_EMPTY)
-    return io.BytesIO(content), len(content)
+    return content
 
 
-def _load_pixels(image: OpenedImage) -> None:
+@contextlib.contextmanager
+def _opened(source: BinaryIO | bytes) -> Iterator[OpenedImage]:
+    """The picture in `source` with its header read, without metadata where it cannot be opened with them."""
+    if isinstance(source, bytes) and source.startswith(PNG_SIGNATURE):
+        source = plain_png(source)
     try:
-        image.load()
-    except Exception as error:  # as above
-        raise ItemError(_decoding_problem(error)) from error
+        image = _open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except (Image.DecompressionBombError, MemoryError):
+        raise
+    except Exception:  # on foreign bytes Pillow's readers raise nearly anything
+        if not isinstance(source, bytes):
+            source.seek(0)
+            source = source.read(MAX_BYTES)
+        picture = bare(source)
+        if picture is None:
+            raise
+        image = _open(io.BytesIO(picture))
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ItemError(_too_large())
+        yield image
+
+
+def _open(file: BinaryIO) -> OpenedImage:
+    file.seek(0)
+    file.read(1)  # a slow disk is waited for here, not while the lock is held
+    file.seek(0)
+    with _quiet():
+        return Image.open(file, formats=FORMATS)
+
+
+def _decoded_bytes(image: OpenedImage) -> int:
+    """The memory that decoding `image` and making it RGB takes at most, without that of its file."""
+    pixel = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
+    decoder = {"JPEG": 0, "MPO": 0, "WEBP": 12, "AVIF": 8, "TIFF": pixel}.get(image.format or "", 0)
+    if image.format in ("JPEG", "MPO") and "progressive" in image.info:
+        decoder = 6  # all coefficients are kept until the last scan
+    # Turning it upright takes a copy; so does RGB.
+    return image.width * image.height * (pixel + max(decoder, pixel, 4))
 
 
 @contextlib.contextmanager
@@ -155,25 +257,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return _sixteen_bit_to_rgb(image)
-    if image.mode in ("I", "F"):
-        kind = "whole numbers" if image.mode == "I" else "fractions"
-        raise ItemError(f"32-bit greyscale ({kind}) has no fixed white; convert the picture to 8 or 16 bits")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
-
-
-def _sixteen_bit_to_rgb(image: Image.Image) -> Image.Image:
-    grey = np.asarray(image)
-    scaled = ((grey.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if transparent is not None:
-        scaled[grey == transparent] = 255
-    return Image.fromarray(scaled).convert("RGB")
+def _preparing_problem(error: Exception) -> str:
+    return NOT_PREPARED + reason(error)
 
 
 def _decoding_problem(error: Exception) -> str:
@@ -184,8 +269,8 @@ def _decoding_problem(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory to decode the picture"
     if "truncated" in str(error).lower():
-        return "the file is truncated: part of the picture is missing"
-    return f"the picture cannot be decoded: {printable(str(error)) or type(error).__name__}"
+        return TRUNCATED
+    return f"the picture cannot be decoded: {reason(error)}"
 
 
 def _too_large() -> str:

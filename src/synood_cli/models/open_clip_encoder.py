@@ -60,6 +60,8 @@ class OpenClipEncoder(ImageTextEncoder):
         self._input_dtype = open_clip.get_input_dtype(precision) or torch.float32
         self.logit_scale: float = model.logit_scale.exp().item()
         self.preprocessing: dict[str, object] = dict(open_clip.get_model_preprocess_cfg(model))
+        size = open_clip.get_model_preprocess_cfg(model)["size"]
+        self._input_size: tuple[int, int] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
         self.image_tower: Module = model.visual
         self.transform: Callable[[Image.Image], Tensor] = image_transform_v2(
             PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
@@ -68,6 +70,15 @@ class OpenClipEncoder(ImageTextEncoder):
     def prepare(self, image: Image.Image) -> Tensor:
         """open_clip's own evaluation transform of one RGB image: (3, H, W) float32 on the CPU. Thread-safe."""
         return self.transform(image)
+
+    def prepared_bytes(self, width: int, height: int) -> int:
+        """The memory that `prepare` takes for an image of width × height pixels, about: Pillow scales the rows, then
+        the columns, 4 bytes a pixel; where the short side becomes the input's, a thin image grows along with it."""
+        rows, columns = self._input_size
+        if self.preprocessing.get("resize_mode", "shortest") == "shortest":
+            scale = max(rows, columns) / min(width, height)
+            rows, columns = int(height * scale) + 1, int(width * scale) + 1
+        return 4 * columns * (height + rows)
 
     @torch.no_grad()
     def encode_images(self, prepared: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ class ImageTower(Protocol):
     def prepare(self, image: Image.Image) -> Tensor:
         """One RGB image as the tower takes it: (3, h, w) float32 on the CPU. Thread-safe."""
 
+    def prepared_bytes(self, width: int, height: int) -> int:
+        """The memory that `prepare` takes for an image of so many pixels, beside the image itself, about."""
+
     def encode_images(self, prepared: Tensor) -> Tensor:
         """(B, 3, h, w) → (B, D), float32, on the tower's device. No gradient."""
 

@@ -70,8 +70,13 @@ class TimmClassifier(Classifier):
 
     def prepare(self, image: Image.Image) -> Tensor:
         """One RGB image, resized as in `logits`: (3, h, w) in [0, 1], float32 on the CPU. Thread-safe."""
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
         return self._resized(pixels[None])[0].clamp(0, 1)
+
+    def prepared_bytes(self, width: int, height: int) -> int:
+        """The memory that `prepare` takes for an image of width × height pixels, about: bytes, floats, and rows that
+        are scaled already."""
+        return 3 * width * height + 12 * width * height + 12 * self._size[1] * height
 
     @torch.no_grad()
     def encode_images(self, prepared: Tensor) -> Tensor:

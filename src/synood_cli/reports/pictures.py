@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from synood_cli.data.images import read_image
+from synood_cli.data.images import decoded_picture
 from synood_cli.errors import ItemError
 
 SIDE = 256
@@ -27,12 +27,12 @@ class Picture(NamedTuple):
 
 def thumbnail(path: Path) -> Picture:
     """The picture at `path`, upright, with sides of at most SIDE pixels (never enlarged), as JPEG."""
+    encoded = io.BytesIO()
     try:
-        image = read_image(path)
+        with decoded_picture(path) as picture:
+            picture.image.thumbnail((SIDE, SIDE))
+            picture.image.save(encoded, "JPEG", quality=QUALITY, subsampling=0)
     except ItemError as error:
         return Picture(None, error.message)
-    image.thumbnail((SIDE, SIDE))
-    encoded = io.BytesIO()
-    image.save(encoded, "JPEG", quality=QUALITY, subsampling=0)
     text = base64.b64encode(encoded.getvalue()).decode("ascii")
     return Picture(Markup(f"data:image/jpeg;base64,{text}"))

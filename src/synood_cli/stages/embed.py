@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from synood_cli.data.images import read_image
+from synood_cli.data.images import NOT_PREPARED, TOO_THIN, read_image
 from synood_cli.errors import ItemError, StoreError, SynoodError
 from synood_cli.records import AnyImage, ModelSpec, Place, Precision
 from synood_cli.stages.run import Run, batches
@@ -42,7 +42,6 @@ TEXTS_PER_JOB = 256
 """Texts that go to a worker at once."""
 
 NOT_FINITE = "its features are not finite numbers; try --precision fp32"
-TOO_LONG = "not enough memory to scale the picture to the size that the model takes"
 """Why a picture that can be read has no features: it will have none the next time either."""
 
 
@@ -318,8 +317,13 @@ def _finished(draft: Draft, work: _Work, shards: Sequence[Sequence[int]]) -> tup
 def _curable(draft: Draft, work: _Work) -> bool:
     """Whether an image that could not be read can be read by now."""
     places = dict(zip(work.names, work.inputs, strict=True))
-    failed = [item for item, reason in draft.store.failures(draft.artifact) if reason not in (NOT_FINITE, TOO_LONG)]
+    failed = [item for item, reason in draft.store.failures(draft.artifact) if not _lasting(reason)]
     return any(_reading_problem(places[item]) is None for item in failed)
+
+
+def _lasting(reason: str) -> bool:
+    """Whether a picture that can be read has no features for this `reason` of the model's."""
+    return reason in (NOT_FINITE, TOO_THIN) or reason.startswith(NOT_PREPARED)
 
 
 def _reading_problem(place: Place | str) -> str | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from synood_cli.config import SelectSettings
 from synood_cli.data.folders import folder_fingerprint
 from synood_cli.data.image_sets import ImageSet
-from synood_cli.data.images import ImageHeader, complexity_bytes, image_header, read_image
+from synood_cli.data.images import ImageHeader, complexity_bytes, image_header, read_picture
 from synood_cli.data.sources import find_images
 from synood_cli.errors import ItemError, UsageError
 from synood_cli.method.complexity import complexity, top_complex
@@ -21,8 +21,9 @@ from synood_cli.stages.class_names import numbered_class
 from synood_cli.stages.image_sets import labels_digest
 from synood_cli.stages.run import Run, complete
 from synood_cli.store.draft import Draft
-from synood_cli.store.files import sha256_file
 from synood_cli.store.store import Artifact
+
+CHANGED = "has changed while photographs were selected; run the same command again"
 
 
 class Measured(NamedTuple):
@@ -116,16 +117,17 @@ def _store_class(
             found[image.name] = result
     ranked = top_complex([(name, result.complexity) for name, result in found.items()], len(found))
     chosen: list[Measured] = []
+    rows_of_images: list[dict[str, object]] = []
     for name, _ in ranked:
         if len(chosen) == per_class:
             break
         try:
-            read_image(found[name].image.path)  # a header may be whole where the pixels are cut off
+            rows_of_images.append(_image_row(found[name]))
         except ItemError as error:
             draft.fail(name, error.message)
         else:
             chosen.append(found[name])
-    ids = run.store.add_images([_image_row(result) for result in chosen])
+    ids = run.store.add_images(rows_of_images)
     rows = [
         {
             "image_id": image_id,
@@ -141,9 +143,14 @@ def _store_class(
 
 
 def _image_row(measured: Measured) -> dict[str, object]:
+    """The row of `images`. The image is decoded: a header may be whole where the pixels are cut off. Raises ItemError
+    where it cannot be, and where it is another than was measured."""
     image, header = measured.image, measured.header
+    read = read_picture(image.path)
+    if read.bytes != header.bytes:
+        raise ItemError(CHANGED)
     return {
-        "sha256": sha256_file(image.path),
+        "sha256": read.sha256,
         "root": str(image.root),
         "name": image.name,
         "class_name": image.class_name,

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from synood_cli.config import Execution
-from synood_cli.data.images import read_image
+from synood_cli.data.images import decoded_picture
 from synood_cli.errors import ItemError, ModelError
 from synood_cli.models.build import build_classifier, build_encoder
 from synood_cli.models.loading import choose_device
 from synood_cli.models.protocols import ImageTextEncoder, ImageTower
 from synood_cli.records import ModelSpec, Place, Precision, printable
-from synood_cli.stages.embed import NOT_FINITE, TOO_LONG, Embedded
+from synood_cli.stages.embed import NOT_FINITE, Embedded
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -60,11 +60,10 @@ class ImageReader:
 
     def _prepare(self, place: Place) -> Tensor | ItemError:
         try:
-            return self.tower.prepare(read_image(place))
+            with decoded_picture(place, self.tower.prepared_bytes) as picture:
+                return self.tower.prepare(picture.image)
         except ItemError as error:
             return error
-        except MemoryError:  # CLIP scales the short side up: a strip of one pixel becomes enormous
-            return ItemError(TOO_LONG)
 
 
 class ClassifierWorker(ImageReader):

@@ -18,7 +18,7 @@ from torch import Tensor
 from synood_cli.config import Execution, SynthesizeSettings
 from synood_cli.data.encoding import Encoding, describe_encoding, encode
 from synood_cli.data.folders import class_text
-from synood_cli.data.images import read_image
+from synood_cli.data.images import decoded_picture
 from synood_cli.errors import ItemError, ModelError, SynoodError
 from synood_cli.method.elements import fit_prompt
 from synood_cli.method.losses import LOSSES, OodLoss
@@ -117,11 +117,13 @@ class _Pixels:
         return list(self._pool.map(self._one, paths))
 
     def _one(self, path: Path) -> Tensor | ItemError:
+        side = self._resolution
         try:
-            image = read_image(path)
+            # Pillow scales the rows first, which are as many as the picture has.
+            with decoded_picture(path, lambda _, height: 4 * side * (height + side)) as picture:
+                square = picture.image.resize((side, side), Image.Resampling.BICUBIC)
         except ItemError as error:
             return error
-        square = image.resize((self._resolution, self._resolution), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
 
 

@@ -1,0 +1,77 @@
+"""Decoded pixels of any mode become 8-bit RGB on white, without copies of the whole that are not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
+
+from synood_cli.errors import ItemError
+
+_STRIP_PIXELS = 1 << 20
+_WHITE_IS_ZERO = 0
+
+
+class GreyLevels(NamedTuple):
+    """What the numbers of deep grey mean: `white`, the largest, and whether it is black instead (TIFF's MinIsWhite)."""
+
+    white: int = 65535
+    inverted: bool = False
+
+
+def grey_levels(image: Image.Image) -> GreyLevels:
+    """The levels of a deep grey `image`, from the tags of a TIFF; of any other file, 16 bits."""
+    if not isinstance(image, TiffImageFile) or not image.mode.startswith("I;16"):
+        return GreyLevels()
+    bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0]
+    return GreyLevels(2**bits - 1, image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO)
+
+
+def to_rgb(image: Image.Image, levels: GreyLevels) -> Image.Image:
+    """`image` as RGB: itself where it is that already. Transparency is laid on white. Raises ItemError for 32-bit
+    greyscale."""
+    if image.mode.startswith("I;16"):
+        return _deep_grey_to_rgb(image, levels)
+    if image.mode in ("I", "F"):
+        kind = "whole numbers" if image.mode == "I" else "fractions"
+        raise ItemError(f"32-bit greyscale ({kind}) has no fixed white; convert the picture to 8 or 16 bits")
+    if image.has_transparency_data:
+        return _on_white(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    made = Image.new("RGB", image.size)
+    for box in _strips(image):
+        strip = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        made.paste(Image.alpha_composite(white, strip).convert("RGB"), box)
+    return made
+
+
+def _deep_grey_to_rgb(image: Image.Image, levels: GreyLevels) -> Image.Image:
+    # 0…white → 0…255, rounded to the nearest; what lies above white, which a file may hold all the same, is white.
+    numbers = np.minimum(np.arange(65536, dtype=np.uint64), levels.white)
+    if levels.inverted:
+        numbers = levels.white - numbers
+    table = ((numbers * 255 + levels.white // 2) // levels.white).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int) and 0 <= transparent < 65536:
+        table[transparent] = 255
+    made = Image.new("RGB", image.size)
+    for box in _strips(image):
+        grey = np.asarray(image.crop(box)).astype(np.uint16, copy=False)
+        made.paste(Image.fromarray(table[grey]), box)
+    return made
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes of whole rows, of about _STRIP_PIXELS; of a picture that is wider, of parts of its rows."""
+    width = min(image.width, _STRIP_PIXELS)
+    height = max(1, _STRIP_PIXELS // width)
+    for top in range(0, image.height, height):
+        for left in range(0, image.width, width):
+            yield left, top, min(left + width, image.width), min(top + height, image.height)
