@@ -6,7 +6,7 @@ are part of its artifact's identity; `Execution` (device, batch size, …) chang
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -20,12 +20,21 @@ ClassList = Literal["imagenet-1k", "cifar-10", "cifar-100"]
 FeatureType = Literal["float16", "float32"]
 Loss = Literal["energy", "centred-energy", "msp", "maxlogit", "gen"]
 Strategy = Literal["separate", "separate-with-projection", "joint"]
+CosinePer = Literal["step", "epoch"]
 
 
 class Settings(Record):
     """Settings of one stage. `release` holds what the authors' code does differently from the paper."""
 
     release: ClassVar[dict[str, Any]] = {}
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that an earlier version did not have; their defaults are what it did."""
+
+    def identity(self, include: Set[str] | None = None) -> dict[str, Any]:
+        """The settings (of them, `include`) as an artifact's identity has them: without what is `later` and at its
+        default, so that the artifacts of earlier versions are found."""
+        unchanged = {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(include=set(include) if include else None, exclude=unchanged)
 
 
 class SelectSettings(Settings):
@@ -137,10 +146,12 @@ class TrainProjectionSettings(Settings):
     weight_decay: float = Field(1e-5, ge=0, description="Adam's weight decay (paper).")
     batch_size: int = Field(128, ge=1, description="Pairs per step (paper).")
     final_learning_rate: float | None = Field(None, gt=0, description="Cosine decay ends here; none = constant.")
+    cosine_per: CosinePer = Field("step", description="Cosine decay moves the rate after every step, or every epoch.")
     tpr: float = Field(0.95, gt=0, le=1, description="Share of the selected images that the head's threshold keeps.")
     precision: Precision = Field("fp32", description="Arithmetic of CLIP.")
 
-    release: ClassVar[dict[str, Any]] = {"final_learning_rate": 1e-5}
+    release: ClassVar[dict[str, Any]] = {"final_learning_rate": 1e-5, "cosine_per": "epoch"}
+    later: ClassVar[frozenset[str]] = frozenset({"cosine_per"})
 
 
 class TrainLabelsSettings(Settings):
@@ -157,6 +168,12 @@ class TrainLabelsSettings(Settings):
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD's momentum.")
     weight_decay: float = Field(0.0, ge=0, description="SGD's weight decay.")
     cosine: bool = Field(False, description="Cosine decay of the learning rate to zero.")
+    cosine_per: CosinePer = Field("step", description="Cosine decay moves the rate after every step, or every epoch.")
+    label_length: Literal["unit", "raw"] = Field(
+        "unit",
+        description="Length of the label features that training starts from: 1, or raw, the text encoder's own l, "
+        "where each step turns a label by 1/l² as much.",
+    )
     batch_size: int = Field(128, ge=1, description="Images per step (release).")
     loss: Literal["text-to-image", "image-to-text"] = Field(
         "text-to-image", description="Eq. 14 (denominator over images), or the release's cross-entropy over labels."
@@ -169,8 +186,11 @@ class TrainLabelsSettings(Settings):
         "momentum": 0.9,
         "weight_decay": 1e-5,
         "cosine": True,
+        "cosine_per": "epoch",
+        "label_length": "raw",
         "loss": "image-to-text",
     }
+    later: ClassVar[frozenset[str]] = frozenset({"cosine_per", "label_length"})
 
 
 class EvalSettings(Settings):

@@ -7,7 +7,14 @@ import torch
 from torch.nn import functional
 
 from synood_cli.errors import SynoodError, UsageError
-from synood_cli.method.negative_labels import assign_labels, draw_labels, ensemble, label_similarity_percentile, mine
+from synood_cli.method.negative_labels import (
+    assign_labels,
+    draw_labels,
+    ensemble,
+    label_similarity_percentile,
+    mean_feature,
+    mine,
+)
 
 
 def unit(rows, width, seed):
@@ -67,9 +74,19 @@ def test_an_ensemble_is_the_normalised_mean_of_its_templates():
     expected = functional.normalize((one.double() + two + three) / 3, dim=1).float()
     torch.testing.assert_close(ensemble(iter([one, two, three])), expected)
     torch.testing.assert_close(one, torch.tensor([[1.0, 0.0], [0.6, 0.8]]))  # untouched
-    assert ensemble([one]) is one
+    torch.testing.assert_close(ensemble([5 * one]), one)
+    torch.testing.assert_close(ensemble([5 * one, two]), ensemble([one, two]))
     with pytest.raises(SynoodError, match="no template"):
         ensemble([])
+
+
+def test_an_ensemble_of_raw_features_weighs_a_template_by_its_length():
+    """normalise(H_1 + H_2): (3, 0) and (0, 4) give (0.6, 0.8), where unit features give equal parts."""
+    one, two = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]])
+    torch.testing.assert_close(ensemble([one, two], "raw"), torch.tensor([[0.6, 0.8]]))
+    torch.testing.assert_close(ensemble([one, two], "unit"), torch.tensor([[0.5**0.5, 0.5**0.5]]))
+    torch.testing.assert_close(mean_feature([one, two]), torch.tensor([[1.5, 2.0]]))
+    torch.testing.assert_close(ensemble([two], "raw"), torch.tensor([[0.0, 1.0]]))
 
 
 def test_the_least_similar_share_is_mined_in_order():

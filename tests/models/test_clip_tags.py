@@ -7,6 +7,7 @@ import statistics
 import numpy as np
 import pytest
 from PIL import Image
+from torch.nn import functional
 
 from checkpoints import ELEMENTS, Checkpoints
 from synood_cli.errors import ItemError, UsageError
@@ -44,7 +45,9 @@ def elements(answer: Description | Exception) -> list[str]:
 def z_scores(encoder: ImageTextEncoder, image: Image.Image) -> dict[str, float]:
     """The formula, one word at a time."""
     feature = encoder.encode_images(encoder.prepare(image)[None])[0].double().numpy()
-    words = encoder.encode_texts([TEMPLATE.format(word) for word in ELEMENTS]).double().numpy()
+    words = (
+        functional.normalize(encoder.encode_texts([TEMPLATE.format(word) for word in ELEMENTS]), dim=1).double().numpy()
+    )
     cosines = [float(feature @ word) / float(np.sqrt(feature @ feature)) for word in words]
     mean, deviation = statistics.fmean(cosines), statistics.pstdev(cosines)
     return {word: (cosine - mean) / deviation for word, cosine in zip(ELEMENTS, cosines, strict=True)}

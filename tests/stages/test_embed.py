@@ -56,7 +56,7 @@ def test_text_features_are_the_encoders_own(store, make_run, spec):
     features = load_features(made.folder)
     expected = build_encoder(spec, "cpu", "fp32").encode_texts(texts).numpy()
     np.testing.assert_allclose(features, expected, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
+    assert (abs(np.linalg.norm(features, axis=1) - 1) > 0.1).all()
     assert [row["item"] for row in store.rows(made, "embedded")] == texts
 
 

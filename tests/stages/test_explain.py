@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from torch.nn import functional
 
 from synood_cli.config import MineSettings
 from synood_cli.models.build import build_encoder
@@ -36,8 +37,12 @@ def test_kept_and_dropped_are_those_of_the_head(make_run, models, selection, can
 def test_the_numbers_of_one_candidate(make_run, models, selection, candidates):
     [row] = explain(make_run(), SETTINGS, models, selection, candidates, ["Thing_3"])
     encoder = build_encoder(models.clip_spec(), "cpu", "fp32")
-    ind = encoder.encode_texts([f"the nice {name}" for name in ("cat", "dog", "frog")]).numpy()
-    things = encoder.encode_texts([f"the nice thing {number}" for number in range(37)]).numpy()
+    ind = functional.normalize(
+        encoder.encode_texts([f"the nice {name}" for name in ("cat", "dog", "frog")]), dim=1
+    ).numpy()
+    things = functional.normalize(
+        encoder.encode_texts([f"the nice thing {number}" for number in range(37)]), dim=1
+    ).numpy()
     similarities = things @ ind.T
     percentiles = np.quantile(similarities, 0.95, axis=1)
     assert row["similarity"] == pytest.approx(percentiles[3], abs=1e-6)

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from synood_cli.config import MineSettings, SelectSettings
 from synood_cli.data.wordnet import Candidate, conjugated
@@ -32,12 +33,14 @@ def plain_scores(tensors, features, temperature, groups):
 
 def test_mined_labels_equal_a_plain_recomputation(store, make_run, head, models):
     encoder = build_encoder(models.clip_spec(), "cpu", "fp32")
-    ind = encoder.encode_texts([f"the nice {name}" for name in ("cat", "dog", "frog")]).numpy()
+    ind = functional.normalize(
+        encoder.encode_texts([f"the nice {name}" for name in ("cat", "dog", "frog")]), dim=1
+    ).numpy()
     nouns = [f"thing {number}" for number in range(37)]
     adjectives = [f"quality {number}" for number in range(20)]
     expected = []
     for words, kind, template in ((nouns, "noun", "the nice {}"), (adjectives, "adj", "This is a {} photo")):
-        features = encoder.encode_texts([template.format(word) for word in words]).numpy()
+        features = functional.normalize(encoder.encode_texts([template.format(word) for word in words]), dim=1).numpy()
         percentiles = np.quantile(features @ ind.T, 0.95, axis=1)
         order = np.argsort(percentiles, kind="stable")[: len(words) // 2]
         expected += [(words[place], kind, percentiles[place], features[place]) for place in order]
@@ -109,7 +112,13 @@ def test_template_ensembles(make_run, models, selection, candidates):
     encoder = build_encoder(models.clip_spec(), "cpu", "fp32")
 
     def averaged(prompts, words):
-        mean = np.mean([encoder.encode_texts([prompt.format(word) for word in words]).numpy() for prompt in prompts], 0)
+        mean = np.mean(
+            [
+                functional.normalize(encoder.encode_texts([prompt.format(word) for word in words]), dim=1).numpy()
+                for prompt in prompts
+            ],
+            0,
+        )
         return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
     ind = averaged(templates[:2], ["cat", "dog", "frog"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch.nn import functional
 from pipeline import redraw
 from synood_cli.config import MineSettings, SelectSettings, TrainLabelsSettings, TrainProjectionSettings
 from synood_cli.data.images import read_image
-from synood_cli.errors import ModelError, UsageError
+from synood_cli.errors import ModelError, StoreError, UsageError
 from synood_cli.method.boundary import threshold_at_tpr
 from synood_cli.method.projection import Projection, train_projection
 from synood_cli.models.build import build_encoder
@@ -153,6 +155,44 @@ def test_one_step_on_the_labels_is_eq_14_by_hand(store, make_run, models, select
     np.testing.assert_allclose(after.tensors["negative_features"], expected.numpy(), atol=2e-4)
     (step,) = store.rows(made, "training_steps")
     assert step["loss"] == pytest.approx(loss.item(), rel=1e-3)
+
+
+def test_raw_labels_start_at_the_length_that_the_text_tower_gives_them(
+    store, make_run, models, selection, head, synthetic
+):
+    """One batch of all images: raw features minus the rate times the gradient, then unit length."""
+    settings = TrainLabelsSettings(epochs=1, batch_size=9, learning_rate=5.0, label_length="raw")
+    made = label_stage.train_labels(make_run(), settings, head, synthetic)
+    before, after = Head.read(head.folder), Head.read(made.folder)
+    _, syn, _, _ = pair_features(store, models, selection, synthetic)
+    image = functional.normalize(syn, dim=1)
+    prompts = [before.info.templates[y.part_of_speech].format(y.text) for y in before.info.negative_labels]
+    raw = build_encoder(models.clip_spec(), "cpu", "fp32").encode_texts(prompts).requires_grad_()
+    unit = functional.normalize(raw, dim=1)
+    np.testing.assert_allclose(before.tensors["negative_features"], unit.detach().numpy(), atol=1e-6)
+    logits = 100 * unit[(image @ unit.T).argmax(dim=1)] @ image.T
+    functional.cross_entropy(logits, torch.arange(9)).backward()
+    expected = functional.normalize(raw.detach() - 5.0 * raw.grad, dim=1)
+    np.testing.assert_allclose(after.tensors["negative_features"], expected.numpy(), atol=2e-4)
+    other = label_stage.train_labels(make_run(), settings.model_copy(update={"label_length": "unit"}), head, synthetic)
+    assert abs(Head.read(other.folder).tensors["negative_features"] - expected.numpy()).max() > 1e-2
+    assert any(store.resolve(name, "features").stage == "embed-texts" for name in made.notes["features"])
+
+
+def test_raw_labels_of_a_prompt_that_the_head_does_not_name_are_an_error(store, make_run, head, synthetic):
+    document = json.loads((head.folder / "head.json").read_bytes())
+    del document["templates"]["adj"]
+    (head.folder / "head.json").write_text(json.dumps(document))
+    raw = LABELS.model_copy(update={"label_length": "raw"})
+    with pytest.raises(StoreError, match=r"head@1 does not say in which prompt its labels \(adj\)"):
+        label_stage.train_labels(make_run(), raw, head, synthetic)
+
+
+def test_settings_that_earlier_versions_did_not_have_count_only_where_they_are_used():
+    for settings in (TrainLabelsSettings(), TrainProjectionSettings()):
+        assert "cosine_per" not in settings.identity()
+        assert settings.model_copy(update={"cosine_per": "epoch"}).identity()["cosine_per"] == "epoch"
+    assert TrainLabelsSettings(label_length="raw").identity()["label_length"] == "raw"
 
 
 def test_both_trainings_make_synood_whichever_comes_first(store, make_run, head, synthetic):

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from synood_cli.method.label_tuning import LABEL_LOSSES
 from synood_cli.method.projection import Projection, projection_loss
-from synood_cli.method.training import Descent, OnStep, minimise
+from synood_cli.method.training import CosinePer, Descent, OnStep, minimise
 
 
 def joint_loss(
@@ -61,6 +61,8 @@ def train_jointly(
     label_weight_decay: float,
     label_cosine: bool,
     generator: torch.Generator,
+    projection_cosine_per: CosinePer = "step",
+    label_cosine_per: CosinePer = "step",
     steps: int | None = None,
     on_step: OnStep | None = None,
 ) -> tuple[Projection, Tensor, list[float]]:
@@ -93,8 +95,8 @@ def train_jointly(
 
     losses = minimise(
         batch_loss,
-        Descent(adam, projection_cosine_to),
-        Descent(sgd, 0.0 if label_cosine else None),
+        Descent(adam, projection_cosine_to, projection_cosine_per),
+        Descent(sgd, 0.0 if label_cosine else None, label_cosine_per),
         count=len(synthetic),
         epochs=epochs,
         batch_size=batch_size,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from synood_cli.method.training import Descent, OnStep, minimise
+from synood_cli.method.training import CosinePer, Descent, OnStep, minimise
 
 
 def text_to_image_loss(images: Tensor, labels: Tensor, target: Tensor, logit_scale: float) -> Tensor:
@@ -51,14 +51,18 @@ def tune_labels(
     weight_decay: float,
     cosine: bool,
     generator: torch.Generator,
+    cosine_per: CosinePer = "step",
     steps: int | None = None,
     on_step: OnStep | None = None,
 ) -> tuple[Tensor, list[float]]:
     """The features of Y*⁻ that minimise `loss` with SGD, (K, D) of unit length, and the loss of each step.
 
-    images: (M, D) of unit length; labels: (K, D), the initial features, left as they are; targets: (M,) rows of labels.
-    cosine: the learning rate decays to zero along a cosine over all steps. generator: a CPU generator, for the
-    order. steps: so many in all, instead of epochs. Raises SynoodError if there are no images or the loss diverges.
+    images: (M, D) of unit length; labels: (K, D) of any length, the initial features, left as they are; targets: (M,)
+    rows of labels. Features of length l move as if those of unit length were trained at 1/l² of the learning rate: the
+    loss sees directions only, its gradient shrinks by l, and a step turns the feature by 1/l less again.
+    cosine: the learning rate decays along a cosine to zero, per step or per epoch as in `Descent`. generator: a CPU
+    generator, for the order. steps: so many in all, instead of epochs. Raises SynoodError if there are no images or the
+    loss diverges.
     """
     tuned = labels.detach().clone().requires_grad_()
     optimizer = torch.optim.SGD([tuned], lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
@@ -69,7 +73,7 @@ def tune_labels(
 
     losses = minimise(
         batch_loss,
-        Descent(optimizer, 0.0 if cosine else None),
+        Descent(optimizer, 0.0 if cosine else None, cosine_per),
         count=len(images),
         epochs=epochs,
         batch_size=batch_size,

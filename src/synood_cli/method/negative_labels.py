@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from synood_cli.errors import SynoodError, UsageError
+
+Average = Literal["unit", "raw"]
+"""What the feature of a label under several templates is the mean of: unit features, or the encoder's own."""
 
 
 def label_similarity_percentile(candidates: Tensor, ind: Tensor, percentile: float, elements: int) -> Tensor:
@@ -67,12 +71,26 @@ def draw_labels(count: int, labels: int, generator: torch.Generator) -> list[int
     return [label for drawn in rounds for label in drawn][:count]
 
 
-def ensemble(features: Iterable[Tensor]) -> Tensor:
-    """normalise(Σ_t H(template_t(y))): the feature of each label y under several templates (Radford et al. 2021).
+def ensemble(features: Iterable[Tensor], average: Average = "unit") -> Tensor:
+    """The feature of each label y under several templates, (N, D) of unit length.
 
-    features: for each template t (N, D), unit length → (N, D), unit length; those of a single template as they are.
-    Raises SynoodError for no template.
+    "unit": normalise(Σ_t normalise(H(template_t(y)))) (Radford et al. 2021); "raw": normalise(Σ_t H(template_t(y)))
+    (CSP's public code), where a template counts by the length of its feature. For a single template both are the same.
+
+    features: for each template t (N, D) *before* normalisation. Raises SynoodError for no template.
     """
+    total, count = _sum(features if average == "raw" else (normalize(block, dim=-1) for block in features))
+    return total if count == 1 and average == "unit" else normalize(total, dim=-1)
+
+
+def mean_feature(features: Iterable[Tensor]) -> Tensor:
+    """mean_t H(template_t(y)), of whatever length: for each template t (N, D) → (N, D). Raises SynoodError for no
+    template."""
+    total, count = _sum(features)
+    return total / count
+
+
+def _sum(features: Iterable[Tensor]) -> tuple[Tensor, int]:
     blocks = iter(features)
     total = next(blocks, None)
     if total is None:
@@ -81,7 +99,7 @@ def ensemble(features: Iterable[Tensor]) -> Tensor:
     for block in blocks:
         total = total + block if count == 1 else total.add_(block)
         count += 1
-    return total if count == 1 else normalize(total, dim=-1)
+    return total, count
 
 
 def assign_labels(features: Tensor, negatives: Tensor, chunk: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from synood_cli.method.training import Descent, OnStep, minimise
+from synood_cli.method.training import CosinePer, Descent, OnStep, minimise
 
 
 class Projection(nn.Module):
@@ -58,15 +58,16 @@ def train_projection(
     weight_decay: float,
     cosine_to: float | None,
     generator: torch.Generator,
+    cosine_per: CosinePer = "step",
     steps: int | None = None,
     on_step: OnStep | None = None,
 ) -> tuple[Projection, list[float]]:
     """The projection that minimises Eq. 12 with Adam, frozen, and the loss of each step.
 
     features: (P, D) *before* normalisation; targets: (P,) rows of text (K, D), unit length and fixed. cosine_to:
-    final learning rate of a cosine decay over all steps, None = constant. generator: a CPU generator, for
-    initialisation and order. steps: so many in all, instead of epochs. Raises SynoodError if there are no pairs or the
-    loss diverges.
+    final learning rate of a cosine decay, per step or per epoch as in `Descent`; None = constant. generator: a CPU
+    generator, for initialisation and order. steps: so many in all, instead of epochs. Raises SynoodError if there are
+    no pairs or the loss diverges.
     """
     projection = Projection(features.shape[1], generator).to(features.device)
     optimizer = torch.optim.Adam(projection.parameters(), lr=learning_rate, weight_decay=weight_decay)
@@ -77,7 +78,7 @@ def train_projection(
 
     losses = minimise(
         batch_loss,
-        Descent(optimizer, cosine_to),
+        Descent(optimizer, cosine_to, cosine_per),
         count=len(features),
         epochs=epochs,
         batch_size=batch_size,

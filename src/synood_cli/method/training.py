@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,15 +13,20 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from synood_cli.errors import SynoodError
 
+CosinePer = Literal["step", "epoch"]
+"""When a cosine schedule moves the learning rate: after every step, or at the end of every epoch."""
+
 OnStep = Callable[[int, int, float], None]
 """Called after each step with (steps done, steps in all, loss)."""
 
 
 class Descent(NamedTuple):
-    """An optimizer, and where its learning rate goes: along a cosine, step by step, to `cosine_to`; None = constant."""
+    """An optimizer, and where its learning rate goes: along a cosine to `cosine_to`, in equal parts per step or per
+    epoch (per epoch it stays above `cosine_to`, which it would reach after the last one); None = constant."""
 
     optimizer: Optimizer
     cosine_to: float | None
+    cosine_per: CosinePer = "step"
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -48,10 +53,12 @@ def minimise(
     """
     if count == 0:
         raise SynoodError("there is nothing to train on")
-    total = epochs * steps_per_epoch(count, batch_size) if steps is None else steps
+    epoch = steps_per_epoch(count, batch_size)
+    total = epochs * epoch if steps is None else steps
     schedules = [
-        CosineAnnealingLR(descent.optimizer, total, eta_min=descent.cosine_to)
+        (CosineAnnealingLR(descent.optimizer, -(-total // every), eta_min=descent.cosine_to), every)
         for descent in descents
+        for every in [epoch if descent.cosine_per == "epoch" else 1]
         if descent.cosine_to is not None
     ]
     losses: list[float] = []
@@ -63,9 +70,10 @@ def minimise(
         torch.autograd.backward(loss)
         for descent in descents:
             descent.optimizer.step()
-        for schedule in schedules:
-            schedule.step()
         losses.append(float(loss.detach()))
+        for schedule, every in schedules:
+            if len(losses) % every == 0:
+                schedule.step()
         if not torch.isfinite(loss):
             raise SynoodError(
                 f"the loss is {losses[-1]} at training step {len(losses)}", hint="try a smaller learning rate"

@@ -72,7 +72,8 @@ class ClipTags(Captioner):
         return [Description(", ".join(words), words, seconds) if words else nothing for words in found]
 
     def _encode(self, words: Sequence[str]) -> Tensor:
-        return self.encoder.encode_texts([self.template.replace("{}", word) for word in words])
+        """Unit length."""
+        return normalize(self.encoder.encode_texts([self.template.replace("{}", word) for word in words]), dim=-1)
 
     def _best(self, z_scores: Tensor) -> list[str]:
         order = z_scores.argsort(descending=True, stable=True)[: self.top].tolist()

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import Module
-from torch.nn.functional import normalize
 
 from synood_cli.errors import ModelError
 from synood_cli.models.loading import hub_id, loading
@@ -88,10 +87,10 @@ class OpenClipEncoder(ImageTextEncoder):
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """H(y), unit length, float32: N texts → (N, D). Texts longer than the context are cut at its end."""
+        """H(y) *before* normalisation, float32: N texts → (N, D). Texts longer than the context are cut at its end."""
         batches = [list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
         features = [self._encode_tokens(self._tokenizer(batch)).float() for batch in batches]
-        return normalize(torch.cat(features), dim=-1) if features else torch.empty(0, self.width, device=self.device)
+        return torch.cat(features) if features else torch.empty(0, self.width, device=self.device)
 
     def _encode_tokens(self, tokens: Tensor) -> Tensor:
         """(N, context) token ids → (N, D).
@@ -104,13 +103,24 @@ class OpenClipEncoder(ImageTextEncoder):
         if isinstance(model, open_clip.CLIP) and model.attn_mask is not None and model.text_pool_type == "argmax":
             length = int(tokens.argmax(dim=-1).max()) + 1
             cut = {
-                "positional_embedding": model.positional_embedding[:length],
-                "attn_mask": model.attn_mask[:length, :length],
+                "model.positional_embedding": model.positional_embedding[:length],
+                "model.attn_mask": model.attn_mask[:length, :length],
             }
-            output = functional_call(model, cut, kwargs={"text": tokens[:, :length].to(self.device)})
-            features = output["text_features"] if isinstance(output, dict) else output[1]
+            features = functional_call(_TextTower(model), cut, tokens[:, :length].to(self.device))
         else:
             features = model.encode_text(tokens.to(self.device))
+        return features
+
+
+class _TextTower(Module):
+    """H of an open_clip model as a module (whose own forward pass normalises): tokens (N, context) → (N, D)."""
+
+    def __init__(self, model: open_clip.CLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        features: Tensor = self.model.encode_text(tokens)
         return features
 
 

@@ -56,7 +56,7 @@ class ImageTextEncoder(ImageTower, Protocol):
         """F(x) *before* normalisation, float32: (B, 3, H, W) → (B, D)."""
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """H(y), unit length, float32: N texts → (N, D)."""
+        """H(y) *before* normalisation, float32: N texts → (N, D)."""
 
 
 class Captioner(Protocol):

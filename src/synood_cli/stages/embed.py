@@ -1,7 +1,7 @@
 """Embed: a set of images or texts goes through CLIP once; every later stage reads the features from the store.
 
 A `features` artifact holds shards of up to SHARD_ROWS rows (`shard-00000.safetensors`, key "features"), float32:
-F(x) *before* normalisation for images, H(y) at unit length for texts. Row r of all shards in order is position r of
+F(x) of images, H(y) of texts, both *before* normalisation. Row r of all shards in order is position r of
 table `embedded`.
 """
 
@@ -104,7 +104,8 @@ def embed_images(
 
 
 def embed_texts(run: Run, spec: ModelSpec, texts: Sequence[str], *, precision: Precision, what: str) -> Artifact:
-    """H(y) of each text, at unit length. A text that this CLIP has embedded before, for whatever set, is not again."""
+    """H(y) of each text, before normalisation. A text that this CLIP has embedded before, for whatever set, is not
+    again."""
     digest = sha256_bytes(canonical_json(list(texts)).encode())
     work = _Work("texts", texts, texts, [""] * len(texts), TEXTS_PER_JOB)
     return _embed(run, spec, work, digest, precision, f"embed {what}")
@@ -236,7 +237,8 @@ def _embed(run: Run, spec: ModelSpec, work: _Work, digest: str, precision: Preci
             "features",
             f"{work.worker}-{work.kind}",
             items=len(work.names),
-            settings={"precision": precision},
+            # Texts of earlier versions have unit length, which is another result.
+            settings={"precision": precision} | ({"length": "raw"} if work.kind == "texts" else {}),
             inputs={},
             models={work.role: spec},
             digests={work.kind: digest},

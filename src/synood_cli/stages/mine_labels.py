@@ -15,9 +15,10 @@ from synood_cli.errors import SynoodError, UsageError
 from synood_cli.models.revisions import resolve_revision
 from synood_cli.records import ModelSpec, printable
 from synood_cli.stages.class_names import label_text
-from synood_cli.stages.embed import Features, Rows, clip_facts, embed_texts, spread, surface_failures
+from synood_cli.stages.embed import Features, Rows, clip_facts, spread, surface_failures
 from synood_cli.stages.heads import embed_selection, store_head
-from synood_cli.stages.prompts import prompts_of, templates_of
+from synood_cli.stages.label_features import EmbeddedLabels, embed_labels
+from synood_cli.stages.prompts import templates_of
 from synood_cli.stages.run import Run
 from synood_cli.stages.selected import class_folders
 from synood_cli.store.files import sha256_bytes
@@ -26,14 +27,6 @@ from synood_cli.store.store import Artifact, canonical_json
 
 POOLS: dict[PartOfSpeech, str] = {"noun": "nouns", "adj": "adjectives"}
 """The parts of speech, each mined apart, in the order of a head's negative labels."""
-
-
-class EmbeddedLabels(NamedTuple):
-    """Features of `labels` labels under `templates` templates: as many blocks of rows in the features at `folder`."""
-
-    folder: Path
-    labels: int
-    templates: int
 
 
 class Pool(NamedTuple):
@@ -158,10 +151,9 @@ def embedded_labels(
     features: list[str] = []
 
     def embed(role: str, texts: Sequence[str], what: str) -> EmbeddedLabels:
-        prompts = prompts_of(templates[role], texts)
-        made = embed_texts(run, spec, prompts, precision=settings.precision, what=what)
+        embedded, made = embed_labels(run, spec, templates[role], texts, settings.precision, what)
         features.append(made.name)
-        return EmbeddedLabels(made.folder, len(texts), len(templates[role]))
+        return embedded
 
     embedded_ind = embed("ind", [label.text for label in ind], "labels")
     candidates: dict[PartOfSpeech, list[Candidate]] = {

@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 
 from synood_cli.config import TrainLabelsSettings, TrainProjectionSettings
 from synood_cli.errors import StoreError, SynoodError
-from synood_cli.records import ModelSpec, Precision
+from synood_cli.records import ModelSpec, Precision, printable
 from synood_cli.stages.embed import Features, Item, Rows, embed_images, positions, surface_failures
 from synood_cli.stages.heads import embed_selection, head_and_clip, require_clip, require_labels, store_head
+from synood_cli.stages.label_features import EmbeddedLabels, embed_labels
+from synood_cli.stages.prompts import templates_of
 from synood_cli.stages.run import Run
 from synood_cli.stages.selected import class_folders, selected_images
 from synood_cli.store.draft import Draft
 from synood_cli.store.heads import Calibration, Head, HeadInfo, current_versions
 from synood_cli.store.store import Artifact
 
-OF_PROJECTION = {"learning_rate", "weight_decay", "final_learning_rate"}
+OF_PROJECTION = {"learning_rate", "weight_decay", "final_learning_rate", "cosine_per"}
 """The settings of `train-proj` that count where a projection is learned together with the labels."""
 
 
@@ -25,7 +27,8 @@ class TrainingJob(NamedTuple):
     """What a training works on: m pairs of a synthetic image and the selected image that it was made from, in the
     same order, the position of each pair's InD label, and the images that the threshold is set on.
 
-    `synthetic` is None where the selected images alone are trained on.
+    `synthetic` is None where the selected images alone are trained on. `labels`: the negative labels in their prompts,
+    by part of speech, each with its places in the head; None where training starts from features of unit length.
     """
 
     head: Path
@@ -33,6 +36,7 @@ class TrainingJob(NamedTuple):
     ind: Rows
     ind_labels: list[int]
     calibration: Rows
+    labels: list[tuple[EmbeddedLabels, list[int]]] | None = None
 
 
 class Trained(NamedTuple):
@@ -84,18 +88,19 @@ def train(
     """
     inputs = _inputs(run, head, synthetic)
     made_from = {"head": head, "selection": inputs.selection} | ({"synthetic": synthetic} if synthetic else {})
-    along = {"projection": projection.model_dump(include=OF_PROJECTION)} if projection else {}
+    along = {"projection": projection.identity(OF_PROJECTION)} if projection else {}
     draft = run.begin(
         "head",
         stage,
         items=(synthetic or inputs.selection).items_done,
-        settings={**settings.model_dump(), **along},
+        settings={**settings.identity(), **along},
         inputs=made_from,
         models={"clip": inputs.spec},
     )
     if draft.artifact.reused:
         return draft.artifact
-    material = _material(run, draft, inputs, settings.precision)
+    raw = isinstance(settings, TrainLabelsSettings) and settings.label_length == "raw"
+    material = _material(run, draft, inputs, settings.precision, raw)
     run.progress.start(stage, 1)
     options: dict[str, Any] = {"settings": settings, "execution": run.execution, "seed": run.seed}
     options |= {"projection": projection} if projection else {}
@@ -130,8 +135,9 @@ def _inputs(run: Run, head: Artifact, synthetic: Artifact | None) -> Inputs:
     return Inputs(head, info, spec, synthetic, selection)
 
 
-def _material(run: Run, draft: Draft, inputs: Inputs, precision: Precision) -> Material:
-    """The images or pairs to train on, embedded with the head's CLIP."""
+def _material(run: Run, draft: Draft, inputs: Inputs, precision: Precision, raw: bool) -> Material:
+    """The images or pairs to train on, embedded with the head's CLIP; where labels are learned from the `raw` features
+    of its text tower, the head's negative labels too."""
     store, spec, selection = run.store, inputs.spec, inputs.selection
     images = selected_images(store, selection)
     ind = embed_selection(run, spec, selection, precision)
@@ -157,15 +163,37 @@ def _material(run: Run, draft: Draft, inputs: Inputs, precision: Precision) -> M
             f"no image of {(inputs.synthetic or selection).name} can be read{together}",
             hint=f"synood show {draft.artifact.name} --failures",
         )
-    labels = inputs.info.labelled(class_folders(store, selection))
+    classes = inputs.info.labelled(class_folders(store, selection))
+    labels, texts = _negative_labels(run, inputs, precision) if raw else (None, [])
     job = TrainingJob(
         inputs.head.folder,
         Rows(features[1].folder, [synthetic_rows[i.image_id] for i in images]) if inputs.synthetic else None,
         Rows(ind.folder, [ind_rows[image.name] for image in images]),
-        [labels[image.class_name] for image in images],
+        [classes[image.class_name] for image in images],
         Rows(ind.folder, sorted(ind_rows.values())),
+        labels,
     )
-    return Material(job, [image.image_id for image in images], [made.name for made in features])
+    return Material(job, [image.image_id for image in images], [made.name for made in (*features, *texts)])
+
+
+def _negative_labels(
+    run: Run, inputs: Inputs, precision: Precision
+) -> tuple[list[tuple[EmbeddedLabels, list[int]]], list[Artifact]]:
+    """The head's negative labels in their prompts, by part of speech, and the features artifacts that hold them."""
+    info, labels, made = inputs.info, [], []
+    for kind in dict.fromkeys(label.part_of_speech for label in info.negative_labels):
+        if kind not in info.templates:
+            raise StoreError(
+                f"{inputs.head.name} does not say in which prompt its labels ({printable(kind)}) were embedded",
+                hint="--label-length unit starts from the features that it has",
+            )
+        places = [place for place, label in enumerate(info.negative_labels) if label.part_of_speech == kind]
+        texts = [info.negative_labels[place].text for place in places]
+        templates = templates_of(info.templates[kind])
+        embedded, features = embed_labels(run, inputs.spec, templates, texts, precision, "negative labels")
+        labels.append((embedded, places))
+        made.append(features)
+    return labels, made
 
 
 def _rows(material: Material, inputs: Inputs, trained: Trained) -> dict[str, list[dict[str, Any]]]:

@@ -93,7 +93,7 @@ class EmbeddingWorker(ImageReader):
         return Embedded(features.cpu().numpy(), problems, clip_description(self.encoder))
 
     def texts(self, texts: Sequence[str]) -> Embedded:
-        """H(y) of each text, unit length."""
+        """H(y) of each text, before normalisation."""
         features = self.encoder.encode_texts(texts)
         if not features.isfinite().all():
             broken = texts[int((~features.isfinite().all(dim=1)).nonzero()[0])]

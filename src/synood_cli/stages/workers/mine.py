@@ -10,9 +10,10 @@ from torch import Tensor
 from synood_cli.config import Execution, MineSettings
 from synood_cli.method.negative_labels import ensemble, label_similarity_percentile, mine, most_similar
 from synood_cli.models.loading import choose_device
-from synood_cli.stages.embed import Rows, load_features
+from synood_cli.stages.embed import Rows
 from synood_cli.stages.explain import Explained, WantedLabel
-from synood_cli.stages.mine_labels import EmbeddedLabels, Mined, MiningJob
+from synood_cli.stages.label_features import EmbeddedLabels
+from synood_cli.stages.mine_labels import Mined, MiningJob
 from synood_cli.stages.workers.torch_head import TorchHead
 
 SIMILARITIES = 1 << 22
@@ -102,5 +103,4 @@ class MiningWorker:
 
 def _features(labels: EmbeddedLabels) -> Tensor:
     """(labels, D), unit length: the mean over the templates."""
-    starts = range(0, labels.templates * labels.labels, labels.labels)
-    return ensemble(torch.from_numpy(load_features(labels.folder, start, start + labels.labels)) for start in starts)
+    return ensemble(torch.from_numpy(block) for block in labels.blocks())

@@ -10,7 +10,7 @@ from synood_cli.config import Execution, TrainLabelsSettings, TrainProjectionSet
 from synood_cli.errors import UsageError
 from synood_cli.method.joint import train_jointly
 from synood_cli.method.label_tuning import tune_labels
-from synood_cli.method.negative_labels import assign_labels
+from synood_cli.method.negative_labels import assign_labels, mean_feature
 from synood_cli.method.projection import Projection, train_projection
 from synood_cli.method.training import steps_per_epoch
 from synood_cli.models.loading import choose_device
@@ -48,6 +48,18 @@ class _Lesson:
         sorted)."""
         nearest, similarity = assign_labels(images, self.negatives, CHUNK)
         return nearest, similarity, torch.unique(nearest)
+
+    def starting_labels(self, chosen: Tensor) -> Tensor:
+        """What the features of `chosen` are learned from: the head's, at the length that the text tower gave them
+        (under several templates, that of their mean), or at unit length where the job does not name their prompts."""
+        start = self.negatives[chosen]
+        if self.job.labels is None:
+            return start
+        lengths = torch.empty(len(self.negatives))
+        for embedded, places in self.job.labels:
+            raw = mean_feature(torch.from_numpy(block) for block in embedded.blocks())
+            lengths[places] = raw.norm(dim=-1)
+        return start * lengths.to(self.device)[chosen, None]
 
     def with_labels(self, chosen: Tensor, tuned: Tensor) -> dict[str, Features]:
         """The negative features, of which the rows `chosen` are learned and the others untouched."""
@@ -105,6 +117,7 @@ class ProjectionWorker:
             learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
             cosine_to=settings.final_learning_rate,
+            cosine_per=settings.cosine_per,
             generator=torch.Generator().manual_seed(self._seed),
         )
         epoch = steps_per_epoch(len(features), settings.batch_size)
@@ -151,7 +164,7 @@ class LabelWorker:
         settings = self._settings
         return tune_labels(
             images,
-            lesson.negatives[chosen],
+            lesson.starting_labels(chosen),
             rows,
             loss=settings.loss,
             logit_scale=lesson.logit_scale,
@@ -162,6 +175,7 @@ class LabelWorker:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             cosine=settings.cosine,
+            cosine_per=settings.cosine_per,
             generator=torch.Generator().manual_seed(self._seed),
         )
 
@@ -172,7 +186,7 @@ class LabelWorker:
         return train_jointly(
             synthetic,
             lesson.ind,
-            lesson.negatives[chosen],
+            lesson.starting_labels(chosen),
             rows,
             lesson.ind_text,
             lesson.classes,
@@ -184,9 +198,11 @@ class LabelWorker:
             projection_learning_rate=projection.learning_rate,
             projection_weight_decay=projection.weight_decay,
             projection_cosine_to=projection.final_learning_rate,
+            projection_cosine_per=projection.cosine_per,
             label_learning_rate=settings.learning_rate,
             label_momentum=settings.momentum,
             label_weight_decay=settings.weight_decay,
             label_cosine=settings.cosine,
+            label_cosine_per=settings.cosine_per,
             generator=torch.Generator().manual_seed(self._seed),
         )
