@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 
 from synood_cli.errors import StoreError, UsageError
 from synood_cli.records import printable
-from synood_cli.store.files import TEMPORARY, disk_errors, sync_folder, write_atomic
+from synood_cli.store.files import TEMPORARY, disk_errors, sync, sync_folder, write_atomic
 
 READER_SECONDS: Final = 5.0
 """How long a named pipe is given to be opened for reading by another program."""
@@ -187,7 +187,7 @@ def new_file(path: Path, suffix: str = "") -> Iterator[Path]:
         yield scratch
         with disk_errors(path):
             with scratch.open("rb") as file:
-                os.fsync(file.fileno())
+                sync(file.fileno())
             scratch.replace(target)
             sync_folder(target.parent)
     finally:

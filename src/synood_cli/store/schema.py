@@ -60,11 +60,6 @@ def migrate(db: Database) -> None:
     MIGRATIONS.apply(db)
 
 
-def is_empty(db: Database) -> bool:
-    """Whether the database holds nothing at all: it was made a moment ago, or its file was lost."""
-    return not db.table_names()
-
-
 def is_current(db: Database) -> bool:
     """Whether no migration is pending. Raises StoreError when a newer synood has written the database."""
     refuse_newer(db)

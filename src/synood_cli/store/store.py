@@ -19,8 +19,9 @@ from sqlite_utils import Database
 
 from synood_cli.errors import StoreError, UsageError
 from synood_cli.records import ModelSpec
+from synood_cli.store.database import database_errors, open_database
 from synood_cli.store.files import sha256_file
-from synood_cli.store.schema import ARTIFACT_TABLES, is_current, is_empty, migrate
+from synood_cli.store.schema import ARTIFACT_TABLES, is_current, migrate
 from synood_cli.store.workspace import Workspace
 
 MAKERS = {
@@ -87,27 +88,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-@contextlib.contextmanager
-def database_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of a full disk, a lock or a damaged file into a message with a next step."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        text = str(error)
-        if "full" in text or "disk I/O" in text:
-            text = text.replace("disk I/O error", "disk I/O error (is the disk full?)")
-            hint = "what was finished is kept: make room, then run the same command again"
-        elif "locked" in text:
-            hint = "another program holds the database open for writing: close it, then run the same command again"
-        elif any(
-            sign in text for sign in ("malformed", "not a database", "readonly", "unable to open", "no such table")
-        ):
-            hint = "restore the file, or check its permissions; `synood init DIR` starts a new workspace"
-        else:
-            raise
-        raise StoreError(f"{path}: {text}", hint=hint) from error
-
-
 class Store:
     """An open workspace. Only one process writes at a time: `Store.open(workspace, write=True)` takes its lock."""
 
@@ -128,17 +108,10 @@ class Store:
             workspace.refuse_links()
             if write:
                 stack.enter_context(workspace.lock())
-            # Reading a workspace that holds nothing yet leaves no database behind.
-            place = workspace.database if write or workspace.database.exists() else ":memory:"
-            db = Database(_connect(workspace.database, place, write))
+            db = open_database(workspace, write=write)
             stack.callback(db.close)
-            if is_empty(db):
-                _refuse_orphans(workspace)
-            db.enable_wal()
-            db.execute("pragma foreign_keys = on")
-            db.execute("pragma synchronous = full")
             if not is_current(db):
-                if not write and place == workspace.database:
+                if not write and workspace.database.exists():
                     stack.enter_context(workspace.lock())
                 migrate(db)
             store = cls(workspace, db)
@@ -346,26 +319,6 @@ class Store:
         values["settings"] = json.loads(row["settings"])
         values["notes"] = json.loads(row["notes"])
         return Artifact(**values, folder=self.workspace.artifacts / row["name"])
-
-
-def _connect(database: Path, place: Path | str, write: bool) -> sqlite3.Connection:
-    """A connection to `place`, the database or ":memory:". Where its folder cannot be written and nobody writes it,
-    it is taken as it is: SQLite would put files of its own beside it, also for reading."""
-    beside = database.with_name(f"{database.name}-wal")
-    if write or place != database or os.access(database.parent, os.W_OK, effective_ids=True) or beside.exists():
-        return sqlite3.connect(place, timeout=30)
-    return sqlite3.connect(f"{database.as_uri()}?immutable=1", uri=True)
-
-
-def _refuse_orphans(workspace: Workspace) -> None:
-    """Raise StoreError when the workspace has artifacts but an empty database: new ones would be mixed with them."""
-    orphans = sorted(path.name for path in workspace.artifacts.glob("*@*")) if workspace.artifacts.is_dir() else []
-    if orphans:
-        raise StoreError(
-            f"{workspace.database} is missing or empty, and {workspace.artifacts} holds {len(orphans)} artifacts "
-            f"that it knew ({orphans[0]}, …)",
-            hint="restore the database from a copy, or move the artifacts away to start anew",
-        )
 
 
 def identity_of(

@@ -98,7 +98,7 @@ class Workspace:
             path = self.root / name
             try:
                 mode = path.lstat().st_mode
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
                 raise StoreError(f"cannot read {path}: {error.strerror}", hint="check its permissions") from error
