@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from checkpoints import CLIP_MODEL, Checkpoints, tiny_clip
+from hub_server import Hub
 from synood_cli.errors import ModelError
 from synood_cli.models.build import build_encoder
 from synood_cli.models.open_clip_encoder import TEXT_BATCH, OpenClipEncoder
@@ -88,22 +89,40 @@ def test_quick_gelu_of_the_folder_decides_the_activation(tmp_path: Path, checkpo
 
 @pytest.mark.parametrize(("tag", "quick_gelu"), [("openai", True), ("laion2b_s34b_b88k", False)])
 def test_a_weight_tag_brings_its_own_activation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str, quick_gelu: bool
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str, quick_gelu: bool
 ) -> None:
-    """The tag's weights are put where open_clip looks for them, as a download would."""
-    torch.manual_seed(0)
-    weights = tmp_path / "weights.pt"
+    """The tag's weights are in the repository that open_clip names for it."""
     model = "ViT-B-16"
-    small = {**CLIP_MODEL, "quick_gelu": False}
-    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, model, small)
-    torch.save(open_clip.CLIP(**small).state_dict(), weights)
-    registered = {**open_clip.get_pretrained_cfg(model, tag), "file": str(weights)}
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED[model], tag, registered)
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, model, {**CLIP_MODEL, "quick_gelu": False})
+    weights = (tiny_clip(tmp_path / "clip") / "open_clip_model.safetensors").read_bytes()
+    repository = open_clip.get_pretrained_cfg(model, tag)["hf_hub"].strip("/")
+    hub.publish(repository, {"open_clip_model.safetensors": weights, "open_clip_pytorch_model.bin": b"pickle"})
     encoder = build_encoder(ModelSpec(adapter="open_clip", name=model, pretrained=tag), "cpu", "fp32")
     assert encoder.quick_gelu is quick_gelu
     assert isinstance(encoder, OpenClipEncoder)
-    activation = encoder._model.transformer.resblocks[0].mlp.gelu
+    activation = encoder.image_tower.transformer.resblocks[0].mlp.gelu
     assert type(activation).__name__ == ("QuickGELU" if quick_gelu else "GELU")
+    assert not [asked for asked in hub.requests if ".bin" in asked]
+
+
+def test_a_weight_tag_without_safetensors_is_refused(hub: Hub) -> None:
+    repository = open_clip.get_pretrained_cfg("ViT-B-16", "openai")["hf_hub"].strip("/")
+    hub.publish(repository, {"open_clip_pytorch_model.bin": b"pickle"})
+    with pytest.raises(ModelError, match="publishes no safetensors") as refused:
+        build_encoder(ModelSpec(adapter="open_clip", name="ViT-B-16", pretrained="openai"), "cpu", "fp32")
+    assert "--pretrained FILE" in str(refused.value.hint)
+    assert not [asked for asked in hub.requests if ".bin" in asked]
+
+
+def test_only_the_image_tower_is_built_until_a_text_comes(checkpoints: Checkpoints) -> None:
+    encoder = build_encoder(ModelSpec(adapter="open_clip", name=str(checkpoints.clip)), "cpu", "fp32")
+    assert isinstance(encoder, OpenClipEncoder)
+    prepared = torch.stack([encoder.prepare(image) for image in pictures(2)])
+    before = encoder.encode_images(prepared)
+    assert encoder._model is None
+    encoder.encode_texts(["cat"])
+    assert torch.equal(encoder.encode_images(prepared), before)
+    assert encoder.parameters == sum(parameter.numel() for parameter in encoder._model.parameters())
 
 
 def test_a_checkpoint_file_goes_with_a_built_in_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from synood_cli.errors import ModelError, SynoodError, UsageError
-from synood_cli.records import ModelSpec, Precision
+from synood_cli.models.hub_files import first_line, hub_id
+from synood_cli.records import ModelSpec, Precision, printable
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 GRADIENT_DTYPES: dict[Precision, torch.dtype] = {**DTYPES, "fp16": torch.float32}
@@ -57,15 +58,6 @@ def folder_kind(folder: Path) -> str | None:
     return "transformers" if "model_type" in config else "timm" if "architecture" in config else None
 
 
-def hub_id(spec: ModelSpec) -> str | None:
-    """`org/repository` when the name is a hub id (`hf-hub:` in front or not), None for a folder or a built-in name."""
-    if spec.folder is not None or spec.name.startswith("local-dir:"):
-        return None
-    name = spec.name.removeprefix("hf-hub:")
-    is_path = name.startswith(("/", ".", "~"))
-    return name if not is_path and name.count("/") == 1 else None
-
-
 @contextmanager
 def loading(spec: ModelSpec, role: str, library: str) -> Iterator[None]:
     """Within: `library` may load `spec` as a `role` ("CLIP encoder", …), without chatter.
@@ -84,10 +76,9 @@ def loading(spec: ModelSpec, role: str, library: str) -> Iterator[None]:
     except SynoodError:
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
+        logging.getLogger(__name__).debug("cannot load %s", spec.name, exc_info=True)
         raise ModelError(
-            f"cannot load {spec.name!r} as {role}: {reason}", hint=_what_next(spec, role, library)
+            f"cannot load {spec.name!r:.200} as {role}: {first_line(error)}", hint=_what_next(spec, role, library)
         ) from error
     finally:
         root.removeHandler(silence)
@@ -108,6 +99,8 @@ def _check_folder(spec: ModelSpec, role: str, library: str) -> None:
 def _what_next(spec: ModelSpec, role: str, library: str) -> str:
     if spec.folder is not None:
         return f"check that the folder is complete, and in the format in which {library} saves the {role}"
+    if spec.pretrained is not None and Path(spec.pretrained).is_file():
+        return f"check that {printable(spec.pretrained)} holds the weights of a {spec.name}"
     hub = hub_id(spec)
     fetch = f"`hf download {hub}`" if hub else "a download"
     return f"check the name and the network (is HF_HUB_OFFLINE set?); {fetch} elsewhere gives a folder that works too"

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from synood_cli.errors import ModelError
-from synood_cli.models.loading import GRADIENT_DTYPES, hub_id, loading
+from synood_cli.models.hub_files import hub_id
+from synood_cli.models.loading import GRADIENT_DTYPES, loading
 from synood_cli.models.protocols import Classifier, LinearLayer
 from synood_cli.records import ModelSpec, Precision
 
