@@ -172,7 +172,6 @@ class OpenClipEncoder(ImageTextEncoder):
         return features
 
 
-<<<<<<< HEAD
 class _TextTower(Module):
     """H of an open_clip model as a module (whose own forward pass normalises): tokens (N, context) → (N, D)."""
 
@@ -185,18 +184,6 @@ class _TextTower(Module):
         return features
 
 
-def _source(spec: ModelSpec) -> tuple[str, str | None]:
-    """What open_clip is asked for: (name, weight tag or file). A hub repository becomes a folder, so that its
-    revision, which open_clip cannot be told, is kept."""
-    folder = spec.folder
-    repository = hub_id(spec)
-    if folder is None and repository is not None:
-        folder = _fetch(repository, spec.revision)
-    if folder is not None:
-        if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in folder.iterdir()):
-            raise ModelError(f"{folder} holds no weights", hint="expected open_clip_model.safetensors in it")
-        return f"local-dir:{folder}", None
-=======
 def _find(spec: ModelSpec) -> _Source:
     """Where the CLIP that `spec` names comes from, fetched from the hub if need be.
 
@@ -213,7 +200,6 @@ def _find(spec: ModelSpec) -> _Source:
             hint="give a built-in name such as ViT-B-16, a hub id org/repository or a folder",
         )
     tags = ", ".join(open_clip.list_pretrained_tags_by_model(spec.name)) or "none"
->>>>>>> 45b4e4d (A foreign CLIP runs no code: settings checked, safetensors alone, the image tower alone for images)
     if not spec.pretrained:
         raise ModelError(f"{spec.name!r} needs a weight tag or a checkpoint file", hint=f"its weight tags: {tags}")
     checkpoint = Path(spec.pretrained)
