@@ -13,7 +13,7 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -71,6 +71,10 @@ class Hub:
     """Bytes that are sent instead of a file's own, under its name, size and ETag."""
     status: int | None = None
     """Answer everything with this status."""
+    lies: dict[str, Callable[[Handler], None]] = field(default_factory=dict)
+    """What to do for the paths that match a pattern, instead of what is right."""
+    tokens: list[str] = field(default_factory=list)
+    """The Authorization header of every request that had one."""
 
     def publish(self, repository: str, files: Files, **options: Any) -> str:
         """Put files into a repository by the server's own hand; returns the commit."""
@@ -94,14 +98,20 @@ class Handler(BaseHTTPRequestHandler):
         asked = f"{self.command} {path} {self.headers.get('Range', '')}".strip()
         self.hub.requests.append(asked)
         self._body = self._read()
+        if said := self.headers.get("Authorization"):
+            self.hub.tokens.append(said)
+        for pattern, lie in self.hub.lies.items():
+            if re.fullmatch(pattern, path):
+                lie(self)
+                return
         if self.hub.status is not None:
-            self._answer(self.hub.status, {"error": "as the test wants it"})
+            self.answer(self.hub.status, {"error": "as the test wants it"})
             return
         for pattern, action in ROUTES:
             if match := re.fullmatch(pattern, f"{self.command} {path}"):
                 action(self, **match.groupdict())
                 return
-        self._answer(404, {"error": f"no such route: {asked}"})
+        self.answer(404, {"error": f"no such route: {asked}"})
 
     def _read(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -113,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return body
 
-    def _answer(self, status: int, content: object, **headers: str) -> None:
+    def answer(self, status: int, content: object, **headers: str) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
@@ -123,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _refuse(self, status: int, code: str, message: str = "") -> None:
-        self._answer(status, {"error": message or code}, X_Error_Code=code, X_Error_Message=message or code)
+        self.answer(status, {"error": message or code}, X_Error_Code=code, X_Error_Message=message or code)
 
     @property
     def _told(self) -> str | None:
@@ -133,14 +143,14 @@ class Handler(BaseHTTPRequestHandler):
     def _may_write(self) -> bool:
         if self._told == self.hub.token:
             return True
-        self._answer(401, {"error": "Invalid"}, X_Error_Message="Invalid credentials in Authorization header")
+        self.answer(401, {"error": "Invalid"}, X_Error_Message="Invalid credentials in Authorization header")
         return False
 
     def _repository(self, name: str) -> Repository | None:
         """The repository, if whoever asks may see it; else it is refused."""
         found = self.hub.repositories.get(name)
         if self._told not in (None, self.hub.token):
-            self._answer(401, {"error": "Invalid"}, X_Error_Message="Invalid credentials in Authorization header")
+            self.answer(401, {"error": "Invalid"}, X_Error_Message="Invalid credentials in Authorization header")
         elif found is None or (found.private and self._told is None):
             self._refuse(401 if self._told is None else 404, "RepoNotFound", "Repository not found")
         elif found.gated:
@@ -155,15 +165,15 @@ class Handler(BaseHTTPRequestHandler):
         wanted = json.loads(self._body)
         name = "/".join(part for part in (wanted.get("organization"), wanted["name"]) if part)
         if name in self.hub.repositories:
-            self._answer(409, {"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"})
+            self.answer(409, {"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"})
             return
         self.hub.repositories[name] = Repository(
             private=wanted.get("visibility") == "private" or bool(wanted.get("private"))
         )
-        self._answer(200, {"url": f"{self.hub.url}/{name}", "name": name})
+        self.answer(200, {"url": f"{self.hub.url}/{name}", "name": name})
 
     def validate_yaml(self) -> None:
-        self._answer(200, {"warnings": [], "errors": []})
+        self.answer(200, {"warnings": [], "errors": []})
 
     def info(self, repository: str, revision: str | None) -> None:
         if found := self._repository(repository):
@@ -172,13 +182,13 @@ class Handler(BaseHTTPRequestHandler):
                 self._refuse(404, "RevisionNotFound")
                 return
             siblings = [{"rfilename": path} for path in found.commits[oid]]
-            self._answer(200, {"id": repository, "sha": oid, "private": found.private, "siblings": siblings})
+            self.answer(200, {"id": repository, "sha": oid, "private": found.private, "siblings": siblings})
 
     def branch(self, repository: str, branch: str) -> None:
         if self._may_write() and (found := self._repository(repository)):
             known = branch in found.branches
             found.branches.setdefault(branch, found.branches["main"])
-            self._answer(409 if known else 200, {"error": "Reference already exists"} if known else {})
+            self.answer(409 if known else 200, {"error": "Reference already exists"} if known else {})
 
     def preupload(self, repository: str, revision: str) -> None:
         if self._may_write() and self._repository(repository):
@@ -188,17 +198,17 @@ class Handler(BaseHTTPRequestHandler):
                 {"path": path, "uploadMode": "lfs" if large[path] else "regular", "shouldIgnore": False}
                 for path in paths
             ]
-            self._answer(200, {"files": modes})
+            self.answer(200, {"files": modes})
 
     def lfs_batch(self, repository: str) -> None:
         if self._may_write():
             objects = json.loads(self._body)["objects"]
             upload = [{**o, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{o['oid']}"}}} for o in objects]
-            self._answer(200, {"transfer": "basic", "objects": upload})
+            self.answer(200, {"transfer": "basic", "objects": upload})
 
     def lfs_put(self, oid: str) -> None:
         self.hub.objects[oid] = self._body
-        self._answer(200, {})
+        self.answer(200, {})
 
     def commit(self, repository: str, revision: str) -> None:
         if not (self._may_write() and (found := self._repository(repository))):
@@ -212,13 +222,13 @@ class Handler(BaseHTTPRequestHandler):
             elif item["key"] == "lfsFile":
                 files[value["path"]] = self.hub.objects[value["oid"]]
         oid = found.commit(revision, files)
-        self._answer(200, {"commitOid": oid, "commitUrl": f"{self.hub.url}/{repository}/commit/{oid}"})
+        self.answer(200, {"commitOid": oid, "commitUrl": f"{self.hub.url}/{repository}/commit/{oid}"})
 
     def tree(self, repository: str, revision: str) -> None:
         if found := self._repository(repository):
             files = found.commits[found.resolve(revision) or "0" * 40]
             rows = [{"type": "file", "path": p, "size": len(c), "oid": _etag(c)} for p, c in sorted(files.items())]
-            self._answer(200, rows)
+            self.answer(200, rows)
 
     def file(self, repository: str, revision: str, path: str) -> None:
         """Content with its ETag, whole or from the byte that is asked for; on HEAD its size alone."""

@@ -22,6 +22,11 @@ Loss = Literal["energy", "centred-energy", "msp", "maxlogit", "gen"]
 Strategy = Literal["separate", "separate-with-projection", "joint"]
 CosinePer = Literal["step", "epoch"]
 
+LOWEST_TEMPERATURE = 1e-4
+HIGHEST_TEMPERATURE = 1e4
+"""Bounds of τ in Eq. 2. Below, the rounding of a cosine in float32 moves cos/τ by more than 1e-3; above, all scores are
+equal."""
+
 
 class Settings(Record):
     """Settings of one stage. `release` holds what the authors' code does differently from the paper."""
@@ -126,7 +131,7 @@ class MineSettings(Settings):
     )
     noun_template: str = Field("the nice {}", description="Prompt of a candidate noun.")
     adjective_template: str = Field("This is a {} photo", description="Prompt of a candidate adjective.")
-    temperature: float = Field(0.01, gt=0, description="τ of Eq. 2.")
+    temperature: float = Field(0.01, ge=LOWEST_TEMPERATURE, le=HIGHEST_TEMPERATURE, description="τ of Eq. 2.")
     groups: int = Field(100, ge=0, description="Groups of negative labels that Eq. 2 averages over; 0 = no groups.")
     tpr: float = Field(0.95, gt=0, le=1, description="Share of the selected images that the head's threshold keeps.")
     precision: Precision = Field("fp32", description="Arithmetic of CLIP.")

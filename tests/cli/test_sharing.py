@@ -140,7 +140,7 @@ def test_a_head_of_the_hub_is_used_without_a_workspace(
     detector = Detector.from_pretrained("user/animals", clip=study / "clip", device="cpu")
     found = detector.score([study / "photos" / name for name in before])
     assert found == pytest.approx([value for value, _, _ in before.values()], abs=1e-3)
-    assert list(tmp_path.iterdir()) == [tmp_path / "hub cache"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "hub assets"]
 
 
 def test_the_detector_and_a_stream_know_the_workspaces_clips(hub: Hub, study: Path, other: Path) -> None:

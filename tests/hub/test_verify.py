@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from published import WIDTH, Files, changed_info, changed_tensors, with_tensor_file, write_files
-from synood_cli.errors import StoreError
+from synood_cli.errors import StoreError, UsageError
+from synood_cli.hub.pull import fetch_head
 from synood_cli.hub.verify import foreign_head
 
 NAN = np.full((2, WIDTH), np.nan, np.float16)
@@ -41,6 +43,13 @@ def clip(**model: str | None) -> Change:
     return lambda files: changed_info(files, clip__model={**base, **model})
 
 
+def nested(levels: int) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for _ in range(levels):
+        found = {"a": found}
+    return found
+
+
 HOSTILE: dict[str, tuple[Change, str]] = {
     "bad JSON": (lambda f: {**f, "head.json": b'{"format": '}, r"head\.json is not JSON"),
     "deep JSON": (lambda f: {**f, "head.json": b"[" * 100_000}, r"head\.json is not JSON"),
@@ -55,7 +64,35 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     ),
     "NaN in free fields": (lambda f: changed_info(f, clip__preprocessing={"size": float("nan")}), "NaN is no number"),
     "width of zero": (lambda f: changed_info(f, clip__width=0), "clip.width: Input should be greater than or equal"),
-    "temperature of zero": (lambda f: changed_info(f, temperature=0), "temperature: Input should be greater than 0"),
+    "temperature of zero": (lambda f: changed_info(f, temperature=0), r"temperature: .* than or equal to 0\.0001"),
+    "a temperature at which scores are not finite": (
+        lambda f: changed_info(f, temperature=1e-45), r"temperature: Input should be greater than or equal to 0\.0001"
+    ),
+    "a temperature at which all scores are equal": (
+        lambda f: changed_info(f, temperature=1e300), r"temperature: Input should be less than or equal to 10000"
+    ),
+    "an integer of 5,000 digits": (
+        lambda f: {**f, "head.json": f["head.json"].replace(b'"groups": 2', b'"groups": ' + b"9" * 5000)},
+        "is not JSON: 9{30} is too large an integer",
+    ),
+    "an integer beyond 64 bits": (lambda f: changed_info(f, groups=2**63), "is too large an integer"),
+    "a number beyond the largest": (
+        lambda f: {**f, "head.json": f["head.json"].replace(b'"threshold": 0.75', b'"threshold": 1e999')},
+        "is not JSON: 1e999 is too large a number",
+    ),
+    "a name twice": (
+        lambda f: {**f, "head.json": f["head.json"].replace(b'"groups": 2', b'"groups": 2, "groups": 3')},
+        "the name 'groups' stands twice in one object",
+    ),
+    "nested in a free field": (
+        lambda f: changed_info(f, clip__preprocessing=nested(900)), "is not JSON: nested more than 32 deep"
+    ),
+    "UTF-16": (lambda f: {**f, "head.json": f["head.json"].decode().encode("utf-16")}, "is not JSON: 'utf-8' codec"),
+    "larger than any head": (lambda f: {**f, "head.json": b" " * (2**25 + 1)}, "it has more than 33,554,432 bytes"),
+    "half a character in a free field": (
+        lambda f: changed_info(f, clip__preprocessing={"a": "\ud800"}), "preprocessing.a: holds control characters"
+    ),
+    "NUL in a label": (lambda f: label(f, "a\0b"), "holds control characters"),
     "no labels": (lambda f: changed_info(f, ind_labels=[]), "a head needs labels of both kinds"),
     "terminal escape in a label": (lambda f: label(f, "\x1b[2Jcat"), r"head\.json\.ind_labels\.0\.text: holds control"),
     "newline in a label": (lambda f: label(f, "a\nb"), "holds control characters"),
@@ -79,10 +116,10 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         lambda f: with_tensor_file(f, f["head.safetensors"] + bytes(10**6)),
         "but the labels and width in head.json make 40",
     ),
-    "a width that makes 100 GB": (lambda f: changed_info(f, clip__width=10**10), "make 100,000,000,000"),
+    "a width that no CLIP has": (lambda f: changed_info(f, clip__width=10**10), "width: Input should be less than or"),
     "100 GB by its own word": (
         lambda f: changed_info(f, publication__tensors={"bytes": 10**11, "sha256": "0" * 64}),
-        "is said to have 100,000,000,000 bytes; at most 2,147,483,648 are read",
+        "is said to have 100,000,000,000 bytes; at most 1,073,741,824 are read",
     ),
     "a header of 100 GB": (huge, r"head\.safetensors is damaged"),
     "no header": (lambda f: with_tensor_file(f, b"\xff" * 100), r"head\.safetensors is damaged"),
@@ -139,6 +176,28 @@ def test_a_missing_file_or_a_folder_in_its_place(files: Files, tmp_path: Path, n
         with pytest.raises(StoreError, match=f"user/head has no {name}"):
             foreign_head(folder, "user/head")
         (folder / name).mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize("name", ["head.json", "head.safetensors"])
+@pytest.mark.parametrize("address", [foreign_head, lambda folder, where: fetch_head(str(folder), unpublished=True)])
+def test_special_files_are_not_opened_as_heads(files: Files, tmp_path: Path, name: str, address) -> None:
+    for number, special in enumerate(["pipe", "device", "folder"]):
+        folder = write_files(tmp_path / f"given {number}", files)
+        (folder / name).unlink()
+        if special == "pipe":
+            os.mkfifo(folder / name)
+        elif special == "device":
+            (folder / name).symlink_to("/dev/zero")
+        else:
+            (folder / name).mkdir()
+        with pytest.raises(StoreError, match=f"{name}.*: it is a pipe or a device|Is a directory|cannot read"):
+            address(folder, "user/head")
+
+
+@pytest.mark.parametrize("address", ["./" + "a" * 5000, "./a\0b", "/dev/null", "./nothing"])
+def test_a_folder_that_cannot_be(address: str) -> None:
+    with pytest.raises(UsageError, match="there is no folder"):
+        fetch_head(address)
 
 
 def test_a_head_as_it_lies_in_a_workspace_is_no_head_for_others(store, head) -> None:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from synood_cli.errors import ModelError, StoreError, UsageError
 from synood_cli.hub.address import HubAddress, parse_address
-from synood_cli.hub.client import USER_AGENT, hub_errors
-from synood_cli.hub.verify import FILES, check_info_size, check_tensor_size, foreign_head, foreign_info
+from synood_cli.hub.cache import MAIN, head_folder, is_commit, is_complete, known_commit, remember
+from synood_cli.hub.client import NotReachedError, not_reached
+from synood_cli.hub.download import ask_commit, download
+from synood_cli.hub.verify import FILES, check_tensors, foreign_head, parse_foreign, tensor_size
 from synood_cli.models.revisions import located, named_by_content
 from synood_cli.playground import BUNDLED_CLIP
 from synood_cli.records import ModelSpec, printable
 from synood_cli.store.draft import Draft
-from synood_cli.store.files import sha256_file
-from synood_cli.store.heads import INFO_FILE, TENSOR_FILE, Head, HeadInfo, clip_places, label_rows
+from synood_cli.store.files import sha256_file, write_atomic
+from synood_cli.store.heads import INFO_FILE, MAX_INFO_BYTES, TENSOR_FILE, Head, HeadInfo, clip_places, label_rows
 from synood_cli.store.store import Artifact, Store
 
-if TYPE_CHECKING:
-    from huggingface_hub import DryRunFileInfo
+logger = logging.getLogger(__name__)
 
 
 class Fetched(NamedTuple):
@@ -90,10 +93,11 @@ def pull_head(store: Store, address: str, *, clip: Path | None = None, force: bo
 
 def _local(place: Path, address: str) -> Path:
     """The folder of a head that `place`, written as `address`, means: itself, or that of one of the head's files."""
-    folder = place.parent if place.name in FILES and place.is_file() else place
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {printable(address)}", hint="a hub repository is named user/repository")
-    return folder
+    with contextlib.suppress(OSError):  # a name that is too long, or a folder that may not be looked into
+        folder = place.parent if place.name in FILES and place.is_file() else place
+        if folder.is_dir():
+            return folder
+    raise UsageError(f"there is no folder {printable(address)}", hint="a hub repository is named user/repository")
 
 
 def _question(fetched: Fetched) -> dict[str, Any]:
@@ -108,35 +112,45 @@ def _question(fetched: Fetched) -> dict[str, Any]:
 
 
 def _download(address: HubAddress, force: bool) -> Fetched:
-    """Fetch `head.json`, then what it describes: each only after its size was asked for, both of one commit."""
+    """The head of the commit that `address` means now, from the cache where it is in it. Without an answer of the hub,
+    that of the commit which it meant when it was last fetched."""
+    known = known_commit(address)
+    try:
+        if _offline() and (known is None or not is_complete(head_folder(address, known))):
+            raise not_reached(str(address), "it must not be asked")
+        commit = known if known and (is_commit(address.revision) or _offline()) else ask_commit(address)
+        folder = head_folder(address, commit)
+        if not is_complete(folder) or (force and not _offline()):
+            _fetch_into(folder, address, commit)
+        remember(address, commit)
+    except NotReachedError:
+        if force or known is None or not is_complete(head_folder(address, known)):
+            raise
+        logger.info("%s is used as it was when the hub was last reached", address)
+        commit, folder = known, head_folder(address, known)
+    source = {"repository": address.repository, "commit": commit, "revision": address.revision or MAIN}
+    return Fetched(folder, foreign_head(folder, str(address)), source)
+
+
+def _fetch_into(folder: Path, address: HubAddress, commit: str) -> None:
+    """Put both files into `folder`, after every check that needs no more than their bytes."""
     where = str(address)
-    check_info_size(_ask(address, INFO_FILE).file_size, where)
-    path = _get(address, INFO_FILE, force)  # by its branch, so that the cache knows the branch when it is offline
-    info = foreign_info(path, where)
-    pinned = HubAddress(address.repository, path.parent.name)
-    check_tensor_size(_ask(pinned, TENSOR_FILE).file_size, info, where)
-    _get(pinned, TENSOR_FILE, force)
-    source = {"repository": address.repository, "commit": pinned.revision or "", "revision": address.revision or "main"}
-    return Fetched(path.parent, foreign_head(path.parent, where), source)
+    infos: list[HeadInfo] = []
+
+    def size(content: bytes) -> int:
+        infos.append(parse_foreign(content, where))
+        return tensor_size(infos[-1], where)
+
+    got = download(address, commit, MAX_INFO_BYTES, size)
+    check_tensors(got.tensors, infos[-1], where)
+    write_atomic(folder / INFO_FILE, got.info)
+    write_atomic(folder / TENSOR_FILE, got.tensors)
 
 
-def _ask(address: HubAddress, name: str) -> DryRunFileInfo:
-    """Size and commit of a file, from the hub, or from the cache where the hub does not answer."""
-    from huggingface_hub import hf_hub_download
+def _offline() -> bool:
+    from huggingface_hub import constants
 
-    with hub_errors(str(address)):
-        return hf_hub_download(address.repository, name, revision=address.revision, dry_run=True, user_agent=USER_AGENT)
-
-
-def _get(address: HubAddress, name: str, force: bool) -> Path:
-    """The file in the client's cache, in a folder named by its commit. A transfer that is cut is gone on with."""
-    from huggingface_hub import hf_hub_download
-
-    with hub_errors(str(address)):
-        path = hf_hub_download(
-            address.repository, name, revision=address.revision, force_download=force, user_agent=USER_AGENT
-        )
-    return Path(path)
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _clip_place(store: Store, spec: ModelSpec, given: Path | None) -> tuple[str | None, str | None]:

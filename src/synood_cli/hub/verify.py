@@ -9,18 +9,23 @@ from typing import Any
 from synood_cli.errors import StoreError
 from synood_cli.models.revisions import BY_CONTENT
 from synood_cli.records import ModelSpec, printable
-from synood_cli.store.files import sha256_file
-from synood_cli.store.heads import FORMAT, INFO_FILE, REMAKE, TENSOR_FILE, Head, HeadInfo, layouts
+from synood_cli.regular_file import read_regular
+from synood_cli.store.files import sha256_bytes
+from synood_cli.store.heads import (
+    FORMAT,
+    INFO_FILE,
+    MAX_INFO_BYTES,
+    MAX_TENSOR_BYTES,
+    REMAKE,
+    TENSOR_FILE,
+    Head,
+    HeadInfo,
+    layouts,
+)
 from synood_cli.store.publication import Publication, labels_sha256
 
 FILES = (INFO_FILE, TENSOR_FILE)
 """The only files that are ever fetched."""
-
-MAX_INFO_BYTES = 64 * 2**20
-"""Largest `head.json` that is read: WordNet's 139,277 words as negative labels take 17 MB."""
-
-MAX_TENSOR_BYTES = 2 * 2**30
-"""Largest `head.safetensors`: the features of all those words at width 1,280 take 0.7 GB as float32."""
 
 MAX_HEADER_BYTES = 64 * 2**10
 """Room for the list of tensors in `head.safetensors`, of which there are six at most."""
@@ -28,37 +33,21 @@ MAX_HEADER_BYTES = 64 * 2**10
 ASK = "ask its author to publish it anew"
 
 
-def check_info_size(size: int | None, where: str) -> None:
-    """Raise StoreError for a `head.json` of `size` bytes that is larger than any head's, or of unknown size."""
-    if size is None or size > MAX_INFO_BYTES:
-        shown = "an unknown number of" if size is None else f"{size:,}"
-        raise StoreError(f"{where}: {INFO_FILE} has {shown} bytes; at most {MAX_INFO_BYTES:,} are read", hint=ASK)
+def foreign_head(folder: Path, where: str) -> Head:
+    """The head in `folder`, which came from `where`, with every check made. Each file is read once.
+
+    Raises StoreError saying what is not as it must be.
+    """
+    info = parse_foreign(_content(folder / INFO_FILE, MAX_INFO_BYTES, where), where)
+    tensors = _content(folder / TENSOR_FILE, MAX_TENSOR_BYTES, where)
+    check_tensors(tensors, info, where)
+    return Head.of(info, tensors, f"{where}: {TENSOR_FILE}")
 
 
-def check_tensor_size(size: int | None, info: HeadInfo, where: str) -> None:
-    """Raise StoreError unless `head.safetensors` has the `size` in bytes that its description says, and that the
-    numbers of labels and the width in it make."""
-    said = publication(info, where)
-    content = sum(layout.bytes for layout in layouts(info, said.features).values())
-    if said.tensors.bytes > MAX_TENSOR_BYTES:
-        raise StoreError(
-            f"{where}: {TENSOR_FILE} is said to have {said.tensors.bytes:,} bytes; "
-            f"at most {MAX_TENSOR_BYTES:,} are read",
-            hint=ASK,
-        )
-    if size != said.tensors.bytes:
-        raise StoreError(f"{where}: {TENSOR_FILE} has {size} bytes, {INFO_FILE} says {said.tensors.bytes}", hint=REMAKE)
-    if not content < size <= content + MAX_HEADER_BYTES:
-        raise StoreError(
-            f"{where}: {TENSOR_FILE} has {size:,} bytes, but the labels and width in {INFO_FILE} make {content:,}",
-            hint=ASK,
-        )
-
-
-def foreign_info(path: Path, where: str) -> HeadInfo:
-    """The `head.json` at `path`, which came from `where`. Raises StoreError for one that no synood has written."""
-    check_info_size(_size(path, where), where)
-    info = HeadInfo.parse(path.read_bytes(), f"{where}: {INFO_FILE}")
+def parse_foreign(content: bytes, where: str) -> HeadInfo:
+    """The head that the bytes of a `head.json` from `where` describe. Raises StoreError for one that no synood has
+    written."""
+    info = HeadInfo.parse(content, f"{where}: {INFO_FILE}")
     said = publication(info, where)
     for place, text in _texts(info.model_dump(), ""):
         if not text.isprintable():
@@ -71,20 +60,34 @@ def foreign_info(path: Path, where: str) -> HeadInfo:
     return info
 
 
-def foreign_head(folder: Path, where: str) -> Head:
-    """The head in `folder`, which came from `where`, with every check made.
+def tensor_size(info: HeadInfo, where: str) -> int:
+    """Bytes of `head.safetensors`, as `info` says. Raises StoreError unless the numbers of labels and the width in it
+    make that many."""
+    said = publication(info, where)
+    size = said.tensors.bytes
+    content = sum(layout.bytes for layout in layouts(info, said.features).values())
+    if size > MAX_TENSOR_BYTES:
+        raise StoreError(
+            f"{where}: {TENSOR_FILE} is said to have {size:,} bytes; at most {MAX_TENSOR_BYTES:,} are read", hint=ASK
+        )
+    if not content < size <= content + MAX_HEADER_BYTES:
+        raise StoreError(
+            f"{where}: {TENSOR_FILE} has {size:,} bytes, but the labels and width in {INFO_FILE} make {content:,}",
+            hint=ASK,
+        )
+    return size
 
-    Raises StoreError saying what is not as it must be.
-    """
-    info = foreign_info(folder / INFO_FILE, where)
-    path = folder / TENSOR_FILE
-    check_tensor_size(_size(path, where), info, where)
-    if sha256_file(path) != publication(info, where).tensors.sha256:
+
+def check_tensors(content: bytes, info: HeadInfo, where: str) -> None:
+    """Raise StoreError unless `content` is the `head.safetensors` that `info` was written for."""
+    size = tensor_size(info, where)
+    if len(content) != size:
+        raise StoreError(f"{where}: {TENSOR_FILE} has {len(content)} bytes, {INFO_FILE} says {size}", hint=REMAKE)
+    if sha256_bytes(content) != publication(info, where).tensors.sha256:
         raise StoreError(
             f"{where}: {TENSOR_FILE} is not the file that {INFO_FILE} was written for (SHA-256)",
-            hint="it was changed or damaged: fetch it anew with `synood pull --force`, or ask its author",
+            hint="it was changed or damaged: fetch it again with `synood pull --force`, or ask its author",
         )
-    return Head.read(folder)
 
 
 def publication(info: HeadInfo, where: str) -> Publication:
@@ -103,10 +106,14 @@ def printable_place(place: str) -> str:
     return shown if len(shown) < 80 else f"{shown[:80]}…"
 
 
-def _size(path: Path, where: str) -> int:
-    if not path.is_file():
-        raise StoreError(f"{where} has no {path.name}", hint=f"a head ({FORMAT}) is {' and '.join(FILES)}")
-    return path.stat().st_size
+def _content(path: Path, limit: int, where: str) -> bytes:
+    hint = f"a head ({FORMAT}) is {' and '.join(FILES)}"
+    try:
+        return read_regular(path, limit)
+    except FileNotFoundError as error:
+        raise StoreError(f"{where} has no {path.name}", hint=hint) from error
+    except OSError as error:
+        raise StoreError(f"{where} has no {path.name} that can be read: {error.strerror}", hint=hint) from error
 
 
 def _check_clip(spec: ModelSpec, where: str) -> None:

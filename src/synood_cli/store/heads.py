@@ -21,20 +21,29 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from synood_cli import __version__
-from synood_cli.config import FeatureType, Strategy
+from synood_cli.config import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, FeatureType, Strategy
 from synood_cli.errors import StoreError
 from synood_cli.records import ModelSpec, Record, printable
+from synood_cli.regular_file import read_regular
 from synood_cli.store.draft import Draft
+from synood_cli.store.foreign_json import foreign_json
 from synood_cli.store.publication import Publication
 from synood_cli.store.store import Store
 
 FORMAT: Final = "synood-head/1"
 INFO_FILE = "head.json"
 TENSOR_FILE = "head.safetensors"
+
+MAX_INFO_BYTES: Final = 32 * 2**20
+"""Largest `head.json` that is read: WordNet's 139,277 words as negative labels take 17 MB."""
+MAX_TENSOR_BYTES: Final = 2**30
+"""Largest `head.safetensors`: the features of all those words at width 1,280 take 0.7 GB as float32."""
+MAX_WIDTH: Final = 2**14
+"""Largest width of a CLIP; the largest public one has 4,096."""
 
 PROJECTION: Final = "projection."
 SHOWN: Final = 8
@@ -59,7 +68,7 @@ class Clip(Record):
     model: ModelSpec
     quick_gelu: bool
     preprocessing: dict[str, Any]
-    width: int = Field(ge=1)
+    width: int = Field(ge=1, le=MAX_WIDTH)
     logit_scale: float = Field(gt=0)
 
 
@@ -116,7 +125,7 @@ class HeadInfo(Record):
     """What a projection was trained on: selected and synthetic images, or the selected ones alone; None without one."""
     strategy: Strategy | None = None
     """How the labels were tuned (Table 5); None where none was."""
-    temperature: float = Field(gt=0)
+    temperature: float = Field(ge=LOWEST_TEMPERATURE, le=HIGHEST_TEMPERATURE)
     groups: int = Field(ge=0)
     """Groups of negative labels that Eq. 2 averages over; 0 = none."""
     group_seed: int = Field(ge=0, lt=2**63)
@@ -141,14 +150,18 @@ class HeadInfo(Record):
     def read(cls, folder: Path) -> HeadInfo:
         """The head's `head.json`, without its tensors. Raises StoreError, as Head.read."""
         path = folder / INFO_FILE
+        where = printable(str(path))
         try:
-            content = path.read_bytes()
+            content = read_regular(path, MAX_INFO_BYTES)
         except FileNotFoundError as error:
-            raise StoreError(f"there is no head in {folder} (no {INFO_FILE})", hint="synood log --kind head") from error
+            raise StoreError(
+                f"there is no head in {printable(str(folder))} (no {INFO_FILE})", hint="synood log --kind head"
+            ) from error
         except OSError as error:
-            where = printable(str(path))
-            raise StoreError(f"cannot read {where}: {error.strerror}", hint="check its permissions") from error
-        return cls.parse(content, printable(str(path)))
+            raise StoreError(
+                f"cannot read {where}: {error.strerror}", hint="check the file and its permissions"
+            ) from error
+        return cls.parse(content, where)
 
     @classmethod
     def parse(cls, content: bytes, where: str) -> HeadInfo:
@@ -157,9 +170,11 @@ class HeadInfo(Record):
         Raises StoreError when they are not JSON, of another format or version, or lack something.
         """
         try:
-            found = json.loads(content, parse_constant=_no_number)
-        except (ValueError, RecursionError) as error:
-            raise StoreError(f"{where} is not JSON: {error}", hint=f"the head is damaged: {REMAKE}") from error
+            found = foreign_json(content)
+        except ValueError as error:
+            raise StoreError(
+                f"{where} is not JSON: {printable(str(error)):.200}", hint=f"the head is damaged: {REMAKE}"
+            ) from error
         version_ = found.get("format") if isinstance(found, dict) else None
         if version_ != FORMAT:
             newer = isinstance(version_, str) and version_.startswith("synood-head/")
@@ -171,8 +186,10 @@ class HeadInfo(Record):
             return cls.model_validate(found)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise StoreError(f"{where}: {place:.200}: {first['msg']}", hint=f"the head is damaged: {REMAKE}") from error
+            place = printable(".".join(str(part) for part in first["loc"]))
+            raise StoreError(
+                f"{where}: {place:.200}: {printable(first['msg']):.200}", hint=f"the head is damaged: {REMAKE}"
+            ) from error
 
     def labelled(self, classes: Sequence[str]) -> dict[str, int]:
         """The position of the label of each class folder in `classes`; classes that the head lacks are left out."""
@@ -215,27 +232,40 @@ class Head:
 
     @classmethod
     def read(cls, folder: Path) -> Head:
-        """The head in `folder` (an artifact's, or one that was downloaded). Nothing is allocated before the file's own
-        list of tensors has been compared with the description.
+        """The head in `folder` (an artifact's, or one that was downloaded).
 
         Raises StoreError when a file is missing or damaged, the format is unknown, or the tensors do not fit.
         """
         info = HeadInfo.read(folder)
         path = folder / TENSOR_FILE
         where = printable(str(path))
-        features = info.publication.features if info.publication else "float32"
         try:
-            with safe_open(path, framework="np") as file:
-                found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-                layouts = {name: Layout(part.get_dtype(), tuple(part.get_shape())) for name, part in found.items()}
-                _check(layouts, info, where, features)
-                tensors = {name: file.get_tensor(name) for name in layouts}
+            content = read_regular(path, MAX_TENSOR_BYTES)
         except FileNotFoundError as error:
-            raise StoreError(f"the head in {folder} has no {TENSOR_FILE}", hint=REMAKE) from error
+            raise StoreError(f"the head in {printable(str(folder))} has no {TENSOR_FILE}", hint=REMAKE) from error
         except OSError as error:
-            raise StoreError(f"cannot read {where}: {error.strerror}", hint="check its permissions") from error
+            raise StoreError(
+                f"cannot read {where}: {error.strerror}", hint="check the file and its permissions"
+            ) from error
+        return cls.of(info, content, where)
+
+    @classmethod
+    def of(cls, info: HeadInfo, content: bytes, where: str) -> Head:
+        """The head that `info` and the bytes of its `head.safetensors` describe; `where` names the file in messages.
+        The file's own list of tensors is compared with the description before anything is made of it.
+
+        Raises StoreError when the file is damaged, or does not fit.
+        """
+        try:
+            found = dict(deserialize(content))  # type: ignore[no-untyped-call]
         except SafetensorError as error:
-            raise StoreError(f"{where} is damaged: {error}", hint=REMAKE) from error
+            raise StoreError(f"{where} is damaged: {printable(str(error)):.200}", hint=REMAKE) from error
+        listed = {name: Layout(tensor["dtype"], tuple(tensor["shape"])) for name, tensor in found.items()}
+        _check(listed, info, where, info.publication.features if info.publication else "float32")
+        tensors = {
+            name: np.frombuffer(found[name]["data"], _NUMPY[layout.dtype]).reshape(layout.shape)
+            for name, layout in listed.items()
+        }
         _check_finite(tensors, where)
         return cls(info, {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()})
 
@@ -250,7 +280,7 @@ class Head:
 
 
 _DTYPES = {"float16": "F16", "float32": "F32"}
-_BYTES = {"F16": 2, "F32": 4}
+_NUMPY: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 
 
 class Layout(NamedTuple):
@@ -261,7 +291,7 @@ class Layout(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        return math.prod(self.shape) * _BYTES[self.dtype]
+        return math.prod(self.shape) * _NUMPY[self.dtype].itemsize
 
 
 def layouts(info: HeadInfo, features: FeatureType = "float32") -> dict[str, Layout]:
@@ -302,10 +332,6 @@ def current_versions() -> dict[str, str]:
     return {"synood": __version__, **{name: version(name) for name in ("torch", "open_clip_torch")}}
 
 
-def _no_number(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
-
-
 def _check(found: Mapping[str, Layout], info: HeadInfo, where: str, features: FeatureType = "float32") -> None:
     """Raise StoreError unless the tensors that were `found` are those of a head described by `info`."""
     different = f"the two files belong to different heads: {REMAKE}"
@@ -319,7 +345,7 @@ def _check(found: Mapping[str, Layout], info: HeadInfo, where: str, features: Fe
         raise StoreError(
             f"{where} holds {names}; {INFO_FILE} says that the head has {projection} projection", hint=different
         )
-    for name, layout in found.items():
+    for name, layout in sorted(found.items()):
         if layout.shape != wanted[name].shape:
             raise StoreError(
                 f"{where}: {name} has the shape {layout.shape}, {INFO_FILE} says {wanted[name].shape}", hint=different
