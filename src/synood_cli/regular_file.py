@@ -1,13 +1,8 @@
-<<<<<<< HEAD
 """Read a file that a user or somebody else wrote: a regular file only, and no more than fits."""
-=======
-"""Read a small file that a user or somebody else wrote: a regular file only, and no more than fits."""
->>>>>>> 619fbef (Heads are fetched by a client of our own that a lying hub cannot abuse; head.json is read strictly)
 
 from __future__ import annotations
 
 import errno
-<<<<<<< HEAD
 import io
 import os
 import stat
@@ -57,25 +52,3 @@ def _handed_over(path: Path) -> bool:
     """Whether a pipe has no name but a file descriptor's: /dev/fd/N leads to "pipe:[…]" on Linux."""
     where = os.path.realpath(path)
     return os.path.basename(where).startswith("pipe:[") or os.path.dirname(where) == "/dev/fd"  # noqa: PTH119, PTH120
-=======
-import os
-import stat
-from pathlib import Path
-
-
-def read_regular(path: Path, limit: int) -> bytes:
-    """The content of the regular file at `path`; a link is followed. Never waits for a writer, as a pipe would.
-
-    Raises OSError, also (EFBIG) for more than `limit` bytes and (EINVAL) for what is no regular file.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123  (a descriptor)
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            what = "folder" if stat.S_ISDIR(mode) else "pipe or a device"
-            raise OSError(errno.EINVAL, f"it is a {what}, not a file", str(path))
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))
-    return content
->>>>>>> 619fbef (Heads are fetched by a client of our own that a lying hub cannot abuse; head.json is read strictly)
