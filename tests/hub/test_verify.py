@@ -190,7 +190,7 @@ def test_special_files_are_not_opened_as_heads(files: Files, tmp_path: Path, nam
             (folder / name).symlink_to("/dev/zero")
         else:
             (folder / name).mkdir()
-        with pytest.raises(StoreError, match=f"{name}.*: it is a pipe or a device|Is a directory|cannot read"):
+        with pytest.raises(StoreError, match=f"{name}.*: it is a (pipe|folder)|cannot read"):
             address(folder, "user/head")
 
 
