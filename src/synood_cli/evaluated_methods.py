@@ -17,7 +17,9 @@ FITTED: tuple[Baseline, ...] = ("ViM", "KNN", "DICE", "ReAct", "RMDS")
 VARIANTS: dict[str, tuple[str, ...]] = {"ash": ("ASH-S", "ASH-B")}
 """Names that stand for several methods."""
 BASELINE_RULES = 2
-"""Counts the changes of what a baseline's name computes: part of an evaluation's identity."""
+"""Counts the changes of what the baselines compute: part of an evaluation's identity."""
+ADANEG_RULES = 2
+"""The same for AdaNeg."""
 
 
 def named(said: object, known: tuple[str, ...]) -> object:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def metric(method: str, dataset: str, auroc: float, **more: Any) -> dict[str, Any]:
-    row = {"method": method, "head": "", "model": "", "adapts": False, "dataset": dataset, "auroc": auroc}
+    row = {"method": method, "head": "", "clip": "", "model": "", "adapts": False, "dataset": dataset, "auroc": auroc}
     row |= {"fpr95": 1 - auroc, "aupr_in": 0.5, "aupr_out": 0.5, "ind_accuracy": None, "ind_images": 4, "ood_images": 2}
     ends = {f"{name}_{end}": None for name in ("auroc", "fpr95") for end in ("low", "high")}
     return row | ends | {"fpr95_positive": "ind", "fpr95_other": 0.25} | more
@@ -69,6 +69,23 @@ def test_markdown_is_the_papers_layout() -> None:
         == r"| 100% & co\_ (head@2) | a\|b | +10.00 \[+5.00, +15.00\] | -10.00 \[-30.00, +10.00\] | AUROC not 0 |"
     )
     assert lines[-1] == "† adapts to the test images: its numbers depend on their order and mixture."
+
+
+def test_rows_of_several_references_name_theirs() -> None:
+    rows = [metric("MCM", "a", 0.7, head=f"head@{n}", clip=f"clip {n}") for n in (1, 2)]
+    rows += [metric("NegLabel", "a", 0.8, head=f"head@{n}", clip=f"clip {n}") for n in (1, 2)]
+    apart = [difference(method="NegLabel", head=f"head@{n}", dataset="a", against_head=f"head@{n}") for n in (1, 2)]
+    result = RESULT._replace(rows=rows, differences=apart)
+    text = as_markdown(result).decode()
+    assert "Differences in points, with paired bootstrap intervals." in text
+    assert "| NegLabel (head@2) | MCM head@2 | a | +10.00" in text
+    assert "| MCM (head@1) | 70.00 | 30.00 |" in text
+    assert r"NegLabel (head@1) & MCM head@1 & a & +10.00" in as_latex(result).decode()
+    lines = list(csv.DictReader(io.StringIO(as_csv(result).decode())))
+    assert [(line["head"], line["clip"], line["against_head"]) for line in lines[2:]] == [
+        ("head@1", "clip 1", "head@1"),
+        ("head@2", "clip 2", "head@2"),
+    ]
 
 
 def test_latex_is_escaped_and_balanced() -> None:

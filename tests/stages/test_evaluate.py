@@ -141,7 +141,7 @@ def test_heads_are_compared_on_one_embedding(store, make_run, head, synthetic, i
         ("+ projection", "head@2"),
     }
     assert [what for what, _, _ in progress.started] == ["embed ind", "embed near", "embed far", "evaluate"]
-    # MCM takes the labels of the first head and nothing else of it.
+    # MCM takes CLIP and the labels, and nothing else of a head.
     alone = evaluate(make_run(), SETTINGS, [head], ind, ood)
     for key, rows in stored(store, alone).items():
         assert stored(store, made)[key] == rows
@@ -149,22 +149,75 @@ def test_heads_are_compared_on_one_embedding(store, make_run, head, synthetic, i
     assert made.items_done == 27
 
 
-def test_heads_of_different_clips_are_each_given_their_own(
-    store, make_run, head, models, selection, candidates, ind, ood, tmp_path
-):
+@pytest.fixture
+def others(models, tmp_path):
+    """The models, but for another CLIP."""
     from checkpoints import CLIP_MODEL, write_clip
 
     torch.manual_seed(9)
     write_clip(tmp_path / "other", CLIP_MODEL)
-    others = models.model_copy(update={"clip": str(tmp_path / "other")})
+    return models.model_copy(update={"clip": str(tmp_path / "other")})
+
+
+def test_heads_of_different_clips_are_each_given_their_own(
+    store, make_run, head, others, selection, candidates, ind, ood
+):
     other = mine_labels(make_run(), MineSettings(share=0.25, groups=4), others, selection, candidates)
-    both = evaluate(make_run(), SETTINGS, [head, other], ind, ood)
-    alone = evaluate(make_run(), SETTINGS, [other], ind, ood)
-    of_both, of_one = metrics(store, both), metrics(store, alone)
-    for dataset in ("near", "far", "average"):
-        assert of_both["NegLabel", "head@2", dataset]["auroc"] == of_one["NegLabel", "head@2", dataset]["auroc"]
-    assert of_both["MCM", "", "near"]["auroc"] != of_one["MCM", "", "near"]["auroc"]
-    assert set(store.models(both)) == {"clip-1", "clip-2"}
+    both = metrics(store, made := evaluate(make_run(), SETTINGS, [head, other], ind, ood))
+    assert {key[:2] for key in both} == {
+        ("MCM", "head@1"), ("MCM", "head@2"), ("NegLabel", "head@1"), ("NegLabel", "head@2"),
+    }  # fmt: skip
+    for one in (head, other):
+        alone = metrics(store, evaluate(make_run(), SETTINGS, [one], ind, ood))
+        for dataset in ("near", "far", "average"):
+            assert both["NegLabel", one.name, dataset]["auroc"] == alone["NegLabel", one.name, dataset]["auroc"]
+            assert both["MCM", one.name, dataset]["auroc"] == alone["MCM", "", dataset]["auroc"]
+    assert both["MCM", "head@1", "near"]["auroc"] != both["MCM", "head@2", "near"]["auroc"]
+    assert set(store.models(made)) == {"clip-1", "clip-2"}
+    assert made.notes["mcm"] == {"head@1": "head@1", "head@2": "head@2"}
+    assert len(set(made.notes["clips"].values())) == 2
+    turned = metrics(store, evaluate(make_run(), SETTINGS, [other, head], ind, ood))
+    assert {key: row["auroc"] for key, row in turned.items()} == {key: row["auroc"] for key, row in both.items()}
+
+
+def test_a_head_and_mcm_are_compared_on_the_heads_own_clip(
+    store, make_run, head, others, selection, candidates, synthetic, ind, ood
+):
+    other = mine_labels(make_run(), MineSettings(share=0.25, groups=4), others, selection, candidates)
+    projected = train_projection(make_run(), TrainProjectionSettings(epochs=1), head, synthetic)
+    heads = [projected, other, head]
+
+    def compared(against):
+        made = evaluate(make_run(), SETTINGS.model_copy(update={"against": against}), heads, ind, ood)
+        found = metrics(store, made)
+        rows = {(row["method"], row["head"]): row for row in store.rows(made, "differences") if row["dataset"] == "far"}
+        for key, row in rows.items():
+            apart = found[*key, "far"]["auroc"] - found[row["against_method"], row["against_head"], "far"]["auroc"]
+            assert row["auroc"] == pytest.approx(apart)
+        return {key: (row["against_method"], row["against_head"]) for key, row in rows.items()}
+
+    assert compared("MCM") == {
+        ("NegLabel", "head@1"): ("MCM", "head@1"),
+        ("NegLabel", "head@2"): ("MCM", "head@2"),
+        ("+ projection", "head@3"): ("MCM", "head@1"),
+    }
+    first = ("+ projection", "head@3")
+    assert compared(None) == {
+        ("NegLabel", "head@1"): first,
+        ("NegLabel", "head@2"): first,
+        ("MCM", "head@1"): first,
+        ("MCM", "head@2"): ("NegLabel", "head@2"),
+    }
+    assert compared("head@2") == compared("NegLabel head@2")
+    assert compared("head@2")["MCM", "head@1"] == ("NegLabel", "head@1")
+    assert compared("head@2")["MCM", "head@2"] == ("NegLabel", "head@2")
+
+
+def test_mcm_depends_on_the_label_texts_too(store, make_run, models, head, selection, candidates, ind, ood):
+    settings = MineSettings(share=0.25, groups=4, ind_template="no {} at all")
+    other = mine_labels(make_run(), settings, models, selection, candidates)
+    rows = metrics(store, evaluate(make_run(), SETTINGS, [head, other], ind, ood))
+    assert rows["MCM", "head@1", "far"]["auroc"] != rows["MCM", "head@2", "far"]["auroc"]
 
 
 def test_what_cannot_be_read_is_a_failure_of_the_evaluation(store, make_run, head, ind, ood):

@@ -12,9 +12,10 @@ import pytest
 from image_set_files import write_dataset, write_list, write_shards
 from pipeline import Silent, photograph
 from synood_cli.config import EvalSettings, ScoreSettings
-from synood_cli.data.image_sets import ImageSet
+from synood_cli.data.image_sets import ImageSet, Kind
 from synood_cli.data.sources import find_images
 from synood_cli.errors import UsageError
+from synood_cli.records import ImageFile
 from synood_cli.stages.evaluate import evaluate
 from synood_cli.stages.image_sets import average_name, find_benchmark, number_names
 from synood_cli.stages.run import Run
@@ -202,7 +203,12 @@ def test_what_a_benchmark_lacks_is_said(ood: Path) -> None:
 
 def numbered(images: ImageSet, *classes: str) -> list[str]:
     info = HeadInfo.model_construct(ind_labels=tuple(IndLabel(text=name, class_name=name) for name in classes))
-    return number_names(images, info).classes
+    return number_names(images, "head@1", info).classes
+
+
+def labelled(*labels: str, kind: Kind = "list") -> ImageSet:
+    images = [ImageFile(Path("/data"), f"{place}.png", label) for place, label in enumerate(labels)]
+    return ImageSet(Path("/data/set.txt"), kind, images)
 
 
 def test_numbers_of_classes(ind: Path, tmp_path: Path) -> None:
@@ -214,3 +220,46 @@ def test_numbers_of_classes(ind: Path, tmp_path: Path) -> None:
     assert numbered(find_images(ind, labelled=True), "x") == CLASSES
     with pytest.raises(UsageError, match="the label 2 is none of 2 classes, which count from 0"):
         numbered(images, "cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "means"),
+    [
+        (("0", "1", "2"), ("1", "cat", "dog"), ["1", "cat", "dog"]),  # 0 is no name: all are places
+        (("2020", "3000"), ("2020", "3000", "cat"), ["2020", "3000"]),  # 2020 is no place: all are names
+        (("cat", "1"), ("1", "cat", "dog"), ["1", "cat"]),  # a word is among them: all are names
+        (("7", "10"), ("7", "8", "9", "10"), ["10", "7"]),  # classes that are called by numbers
+        (("", "cat"), ("cat", "dog"), ["cat"]),
+        ((), ("cat", "dog"), []),
+    ],
+)
+def test_the_numbers_of_a_set_are_all_names_or_all_places(
+    labels: tuple[str, ...], classes: tuple[str, ...], means: list[str]
+) -> None:
+    assert numbered(labelled(*labels), *classes) == means
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        (
+            ("1", "2"),
+            ("1", "2", "cat"),
+            "the numbers 1, 2 are class names of head@1, and places in its classes",
+        ),
+        (("0", "2020"), ("2020", "cat"), "the label 2020 is none of 2 classes, which count from 0, and 0 is no class"),
+        (("0", "1", "2"), ("0", "2", "3"), "the label 1 is no class of head@1"),  # a class that the head lacks
+        (("cat", "1"), ("cat", "dog"), "the label 1 beside the words cat is no class of head@1"),
+        (("9" * 5000,), ("cat", "dog"), "the label 999999999… is none of 2 classes"),
+        (("9" * 5000,), ("n01440764",), "the label 999999999… is none of 1000 classes"),
+    ],
+)
+def test_numbers_that_are_neither_or_both_are_refused(
+    labels: tuple[str, ...], classes: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        numbered(labelled(*labels), *classes)
+
+
+def test_folders_are_called_by_names() -> None:
+    assert numbered(labelled("1", "2", kind="folder"), "1", "2", "cat") == ["1", "2"]

@@ -148,3 +148,9 @@ def test_a_reference_that_is_none_is_told_the_names():
         reference([A, C], "D")
     assert caught.value.hint == "its methods: A head@1, C"
     assert reference([C], None) == C
+
+
+def test_a_head_as_the_reference_is_not_the_mcm_that_is_named_by_it():
+    on_head = Entrant("MCM", "head@1")
+    assert reference([on_head, A, B], "head@1") == reference([on_head, A, B], None) == A
+    assert reference([on_head, A, B], "mcm head@1") == reference([on_head, A, B], "MCM") == on_head

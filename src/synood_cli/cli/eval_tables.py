@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from synood_cli.cli.output import Output
-from synood_cli.metrics.conventions import ADAPTS, AVERAGE, POSITIVE, model_label, table_place
+from synood_cli.metrics.conventions import ADAPTS, AVERAGE, MCM, POSITIVE, model_label, reference_name, table_place
 from synood_cli.records import printable
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ def read_result(store: Store, artifact: Artifact, published: list[Row]) -> Resul
     differences.sort(key=lambda row: place[row["method"], row["head"], row["dataset"]])
     for row in rows:
         row["adapts"] = bool(row["adapts"])
+    clips: dict[str, str] = artifact.notes.get("clips", {})
+    for row in rows:
+        named = {clips[row["head"]]} if row["head"] in clips else set(clips.values()) if row["method"] == MCM else set()
+        row["clip"] = named.pop() if len(named) == 1 else ""
     settings = artifact.settings
     return Result(
         rows, differences, artifact.notes.get("resources", []), published, settings["tpr"], settings["positive"]
@@ -101,7 +105,8 @@ def show_result(output: Output, result: Result) -> None:
 def show_metrics(output: Output, result: Result) -> None:
     """One row a method and OOD set."""
     columns = ["method", "head", "dataset", "AUROC", result.fpr, "AUPR-In", "AUPR-Out", "InD accuracy", "InD", "OOD"]
-    more = [name for name in ("model", ADAPTS) if any(row[name] for row in result.rows)]
+    several_clips = len({row["clip"] for row in result.rows} - {""}) > 1
+    more = ["clip"] * several_clips + [name for name in ("model", ADAPTS) if any(row[name] for row in result.rows)]
     cells = [
         (
             row["method"],
@@ -122,11 +127,17 @@ def show_metrics(output: Output, result: Result) -> None:
 
 
 def _show_differences(output: Output, result: Result) -> None:
-    first = result.differences[0]
     columns = ["method", "head", "dataset", "AUROC", result.fpr, "difference"]
-    cells = [(row["method"], row["head"], row["dataset"], *_difference(row)) for row in result.differences]
-    against = " ".join(filter(None, (first["against_method"], first["against_head"])))
-    output.table(columns, cells, title=f"Differences from {against}, in points; intervals over the same images.")
+    against = reference_name(result.differences)
+    several = against is None
+    if several:
+        columns.insert(2, "from")
+    cells = [
+        (row["method"], row["head"], *([_reference(row)] * several), row["dataset"], *_difference(row))
+        for row in result.differences
+    ]
+    title = f"Differences {f'from {against}, ' if against else ''}in points; intervals over the same images."
+    output.table(columns, cells, title=title)
 
 
 def show_resources(output: Output, resources: Sequence[Row]) -> None:
@@ -161,8 +172,9 @@ def as_csv(result: Result) -> bytes:
     """One line a method and data set, published results too (`source`), in shares; the difference from the reference
     in columns of its own."""
     apart = {(row["method"], row["head"], row["dataset"]): row for row in result.differences}
-    metrics = [name for name in result.rows[0] if name not in ("method", "head", "model", "adapts", "dataset")]
-    columns = ["source", "method", "head", "model", "adapts", "dataset", *metrics, "against_method", "against_head"]
+    named = ["method", "head", "clip", "model", "adapts", "dataset"]
+    metrics = [name for name in result.rows[0] if name not in named]
+    columns = ["source", *named, *metrics, "against_method", "against_head"]
     columns += [f"{name}_difference{end}" for name in ("auroc", "fpr95") for end in ("", "_low", "_high")]
     lines = []
     for row in result.rows:
@@ -177,8 +189,8 @@ def as_csv(result: Result) -> bytes:
     for row in result.published:
         numbers = {"auroc": row["auroc"], "fpr95": row["fpr95"], "fpr95_positive": "ind"}
         dataset = f"{row['suite']}/{row['dataset']}"
-        named = {"method": row["method"], "model": row["backbone"], "dataset": dataset, "adapts": int(row["adapts"])}
-        lines.append({"source": f"published: {row['source']}", **named, **numbers})
+        about = {"method": row["method"], "model": row["backbone"], "dataset": dataset, "adapts": int(row["adapts"])}
+        lines.append({"source": f"published: {row['source']}", **about, **numbers})
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -289,17 +301,25 @@ def _cell(share: float | None) -> str:
 
 def _narrow(result: Result) -> list[list[str]]:
     names = {(row["method"], row["head"]): _name(row) for row in result.rows}
-    return [[names[row["method"], row["head"]], row["dataset"], *_difference(row)] for row in result.differences]
+    several = reference_name(result.differences) is None
+    return [
+        [names[row["method"], row["head"]], *([_reference(row)] * several), row["dataset"], *_difference(row)]
+        for row in result.differences
+    ]
 
 
 def _difference_header(result: Result) -> list[str]:
-    return ["dataset", "AUROC", result.fpr, "difference"]
+    columns = ["dataset", "AUROC", result.fpr, "difference"]
+    return columns if reference_name(result.differences) else ["from", *columns]
 
 
 def _difference_title(result: Result) -> str:
-    first = result.differences[0]
-    against = " ".join(filter(None, (first["against_method"], first["against_head"])))
-    return f"Differences from {against}, in points, with paired bootstrap intervals."
+    against = reference_name(result.differences)
+    return f"Differences {f'from {against}, ' if against else ''}in points, with paired bootstrap intervals."
+
+
+def _reference(row: Row) -> str:
+    return f"{row['against_method']} {row['against_head']}".strip()
 
 
 def _footnotes(result: Result) -> list[str]:

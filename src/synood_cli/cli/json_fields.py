@@ -53,13 +53,13 @@ JSON_FIELDS: dict[str, dict[str, str]] = {
     "eval": _STAGE
     | {
         "rows": "one object a method, head and dataset (an OOD set, average, or average GROUP of a suite): method, "
-        "head, model (a baseline's classifier), adapts (true: it learned from the test images), dataset, auroc, "
-        "auroc_low, auroc_high, fpr95, "
-        "fpr95_low, fpr95_high, fpr95_positive (ind or ood: the convention), fpr95_other (under the other convention), "
-        "aupr_in, aupr_out, ind_accuracy, ind_images, ood_images; shares from 0 to 1",
-        "differences": "one object a method, head and dataset: method, head, against_method, against_head, dataset, "
-        "and of auroc and fpr95 the difference (auroc), its paired interval (auroc_low, auroc_high) and whether that "
-        "leaves out 0 (auroc_excludes_zero)",
+        "head (of MCM: empty, or where heads have several CLIPs or label texts, the one that it is on), clip, model "
+        "(a baseline's classifier), adapts (true: it learned from the test images), dataset, auroc, auroc_low, "
+        "auroc_high, fpr95, fpr95_low, fpr95_high, fpr95_positive (ind or ood: the convention), fpr95_other (under the "
+        "other convention), aupr_in, aupr_out, ind_accuracy, ind_images, ood_images; shares from 0 to 1",
+        "differences": "one object a method, head and dataset: method, head, against_method, against_head (MCM and a "
+        "head are compared on that head's own CLIP), dataset, and of auroc and fpr95 the difference (auroc), its "
+        "paired interval (auroc_low, auroc_high) and whether that leaves out 0 (auroc_excludes_zero)",
         "resources": "one object a head: head, method, added_parameters (beside NegLabel's), learned_parameters (tuned "
         "label features too), clip_parameters; with --timing device, milliseconds, neglabel_milliseconds per image",
         "published": "with --compare published, the paper's results: method, backbone, suite, dataset, auroc, fpr95, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ IND = "ind"
 
 AVERAGE = "average"
 """The mean over the OOD sets, in column `dataset` of table `metrics`; `average GROUP`: over the sets of a group."""
+
+MCM = "MCM"
+"""The method that takes nothing of a head but its CLIP and the texts of its InD labels."""
 
 POSITIVE = {"ind": "InD is positive (MCM, NegLabel, CSP, SynOOD)", "ood": "OOD is positive (OpenOOD v1.5, AdaNeg)"}
 """The two conventions of FPR95 that are in print, in short."""
@@ -39,13 +42,20 @@ def model_label(name: str) -> str:
     return Path(name).name if Path(name).is_absolute() else name
 
 
+def reference_name(differences: Sequence[Mapping[str, Any]]) -> str | None:
+    """What all rows of table `differences` are compared with; None where they have several references."""
+    names = {f"{row['against_method']} {row['against_head']}".strip() for row in differences}
+    return names.pop() if len(names) == 1 else None
+
+
 def table_place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Sorts rows of table `metrics`: MCM, which has neither head nor classifier; the heads by number; the baselines on
-    a classifier; then the methods that adapt. Averages come last of the data sets."""
+    """Sorts rows of table `metrics`: MCM; the heads by number; the baselines on a classifier; then the methods that
+    adapt. Averages come last of the data sets."""
     number = int(row["head"].partition("@")[2] or 0)
     return (
         row["adapts"],
         bool(row["model"]),
+        row["method"] != MCM,
         number,
         row["method"],
         row["dataset"].startswith(AVERAGE),

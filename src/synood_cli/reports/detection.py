@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from synood_cli.metrics.conventions import AVERAGE, CONVENTIONS, IND, ind_beside, model_label, table_place
+from synood_cli.metrics.conventions import (
+    AVERAGE,
+    CONVENTIONS,
+    IND,
+    ind_beside,
+    model_label,
+    reference_name,
+    table_place,
+)
 from synood_cli.reports.figures import HEADROOM, Plot, Values, linear_axis, plot, score_axis, steps
 from synood_cli.store.store import Artifact, Store, stored_name
 
@@ -46,7 +54,8 @@ class OodSet(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """An evaluation. `fpr` is the name of the FPR (FPR95), `positive` its convention in words."""
+    """An evaluation. `fpr` is the name of the FPR (FPR95), `positive` its convention in words, `reference` the one
+    method that all differences are from, if it is one."""
 
     datasets: list[OodSet]
     rows: list[MethodRow]
@@ -60,6 +69,7 @@ class Detection(NamedTuple):
     other_convention: str
     adapting: bool
     differences: list[dict[str, Any]]
+    reference: str | None
     histograms: list[Plot]
     curves: list[Plot]
 
@@ -108,6 +118,7 @@ def detection(store: Store, evaluation: Artifact) -> Detection | None:
         differences=sorted(
             differences, key=lambda row: (place[row["method"], row["head"]], columns.index(row["dataset"]))
         ),
+        reference=reference_name(differences),
         **_plots(store, store.ancestor(evaluation, "eval") or evaluation, rows, names, tpr),
     )
 

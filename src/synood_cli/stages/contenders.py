@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from synood_cli.config import EvalSettings
 from synood_cli.errors import UsageError
 from synood_cli.evaluated_methods import AdaNegSettings, ZeroShot
-from synood_cli.metrics.conventions import IND, ind_beside
+from synood_cli.metrics.conventions import IND, MCM, ind_beside
 from synood_cli.metrics.detection import accuracy
 from synood_cli.records import AnyImage, ModelSpec, printable
 from synood_cli.stages.embed import Rows, positions
@@ -24,7 +24,7 @@ from synood_cli.stages.run import Run
 from synood_cli.stages.score import detection_rows
 from synood_cli.store.draft import Draft
 from synood_cli.store.heads import HeadInfo
-from synood_cli.store.store import Artifact, Store
+from synood_cli.store.store import Artifact, Store, canonical_json
 
 MCM_TEMPERATURE = 1.0
 """τ of MCM's softmax over cosine similarities (Ming et al., NeurIPS 2022); part of that method, not of a head."""
@@ -59,8 +59,8 @@ class Predictions(NamedTuple):
 
 
 class Entrant(NamedTuple):
-    """A method as the tables name it: on a head, or on a classifier (`model`), or, as MCM, on neither. `ind_accuracy`
-    is that of its class predictions on labelled InD images."""
+    """A method as the tables name it: on a head, or on a classifier (`model`), or, as MCM where all heads have one CLIP
+    and one set of label texts, on neither. `ind_accuracy` is that of its class predictions on labelled InD images."""
 
     method: str
     head: str = ""
@@ -70,18 +70,20 @@ class Entrant(NamedTuple):
 
 
 class Contender(NamedTuple):
-    """A score on a head."""
+    """A score on a head. `mcm`: the head that MCM on this one's CLIP and label texts is named by, '' where MCM is the
+    same for all heads."""
 
     score: ZeroShot
     head: Artifact
     info: HeadInfo
     spec: ModelSpec
+    mcm: str = ""
 
     @property
     def entrant(self) -> Entrant:
-        """MCM uses CLIP and the class names alone, so it has no head."""
+        """The score as the tables name it."""
         names = {
-            "mcm": Entrant("MCM"),
+            "mcm": Entrant(MCM, self.mcm),
             "head": Entrant(self.info.method, self.head.name),
             "eq2": Entrant(f"{self.info.method} (Eq. 2)", self.head.name),
             "adaneg": Entrant("AdaNeg", self.head.name, adapts=True),
@@ -113,13 +115,32 @@ class EmbeddedSet(NamedTuple):
 
 
 def contenders(store: Store, heads: Sequence[Artifact], settings: EvalSettings) -> list[Contender]:
-    """MCM with the labels of the first head, then what is asked for on each head, each head once."""
+    """MCM, once for each CLIP with its label texts, then what is asked for on each head, each head once.
+
+    Of heads that share CLIP and label texts, MCM takes the one with the lowest number, so that the order in which they
+    were named does not matter.
+    """
     described = [(head, *head_and_clip(store, head)) for head in {head.name: head for head in heads}.values()]
     if not described:
         raise UsageError("there is no head to evaluate", hint="run `synood mine-labels` first")
-    mcm = [Contender("mcm", *described[0])] if "mcm" in settings.method else []
+    described.sort(key=lambda about: about[0].version)
+    first: dict[str, str] = {}
+    for head, info, spec in described:
+        first.setdefault(_zero_shot(info, spec), head.name)
+    alone = len(first) == 1
+    mcm = {head.name: "" if alone else first[_zero_shot(info, spec)] for head, info, spec in described}
+    takes_part = set(first.values()) if "mcm" in settings.method else set()
+    found = [Contender("mcm", *about, mcm[about[0].name]) for about in described if about[0].name in takes_part]
+    order = {head.name: place for place, head in reversed([*enumerate(heads)])}
+    described.sort(key=lambda about: order[about[0].name])
     scores = [score for score in settings.method if score != "mcm"]
-    return mcm + [Contender(score, *about) for about in described for score in scores]
+    return found + [Contender(score, *about, mcm[about[0].name]) for about in described for score in scores]
+
+
+def _zero_shot(info: HeadInfo, spec: ModelSpec) -> str:
+    """What MCM takes of a head: its CLIP, and the texts of its InD labels with their prompt."""
+    texts = sorted([label.class_name, label.text] for label in info.ind_labels)
+    return canonical_json([spec.identity(), info.ind_template, texts])
 
 
 def score_contender(

@@ -10,10 +10,10 @@ from synood_cli.config import EvalSettings
 from synood_cli.data.image_sets import ImageSet, set_fingerprint
 from synood_cli.data.sources import find_images, find_ind
 from synood_cli.errors import UsageError
-from synood_cli.evaluated_methods import BASELINE_RULES
-from synood_cli.metrics.conventions import AVERAGE, IND
+from synood_cli.evaluated_methods import ADANEG_RULES, BASELINE_RULES
+from synood_cli.metrics.conventions import AVERAGE, IND, model_label
 from synood_cli.models.revisions import resolve_revision
-from synood_cli.records import AnyImage, ModelSpec
+from synood_cli.records import AnyImage, ModelSpec, printable
 from synood_cli.stages.baselines import Plan, fitting_images, plan_baselines, require_library, score_baselines
 from synood_cli.stages.contenders import (
     MCM_TEMPERATURE,
@@ -55,7 +55,7 @@ def evaluate(
     if settings.baselines:
         require_library()
     methods = contenders(run.store, heads, settings)
-    data = _find(run, methods[0], ind, ood)
+    data = _find(run, methods, ind, ood)
     groups = suite.groups if suite else {}
     for contender in methods:
         require_labels(contender.head, contender.info, data.classes)
@@ -70,7 +70,7 @@ def evaluate(
         "eval",
         "eval",
         items=sum(map(len, data.images.values())),
-        settings=_asked(settings),
+        settings=_asked(settings, methods),
         inputs=inputs,
         models=specs | ({"classifier": plan.spec} if plan else {}),
         digests={**data.digests, "labels and groups": labels_digest(data.images[IND], groups)},
@@ -87,8 +87,9 @@ def evaluate(
         surface_failures(draft, [made[dataset] for made in features.values()], of=dataset)
     for contender in methods:
         require_clip(contender.info, contender.head.name, features[contender.spec][IND].notes["clip"])
+    draft.note({"mcm": {c.head.name: c.mcm for c in methods}, "clips": {c.head.name: _clip(c.spec) for c in methods}})
     entrants = _score(run, draft, methods, plan, data, features, settings)
-    found = tables(run.store, draft.artifact, entrants, settings, run.seed, groups)
+    found = tables(run.store, run.store.get(draft.artifact.name), entrants, settings, run.seed, groups)
     sizes = {c.head.name: features[c.spec][IND].notes["clip"].get("parameters") for c in methods}
     draft.note(
         {
@@ -122,13 +123,41 @@ def _check_datasets(ood: Mapping[str, object]) -> None:
             raise UsageError(f"an OOD set cannot be called {name!r}", hint="--ood NAME=IMAGES, with another NAME")
 
 
-def _find(run: Run, first: Contender, ind: Path | ImageSet, ood: Mapping[str, Path | ImageSet]) -> _Data:
-    ind_set = number_names(find_ind(ind) if isinstance(ind, Path) else ind, first.info)
+def _find(run: Run, methods: Sequence[Contender], ind: Path | ImageSet, ood: Mapping[str, Path | ImageSet]) -> _Data:
+    ind_set = _named(find_ind(ind) if isinstance(ind, Path) else ind, methods)
     ood_sets = {name: find_images(found) if isinstance(found, Path) else found for name, found in ood.items()}
     sets = {IND: ind_set, **ood_sets}
     images = {dataset: list(spread(found.images, run.limit)) for dataset, found in sets.items()}
     digests = {dataset: set_fingerprint(files) for dataset, files in images.items()}
     return _Data(sets, images, digests, ind_set.classes)
+
+
+def _named(images: ImageSet, methods: Sequence[Contender]) -> ImageSet:
+    """`images` with the class names that all heads mean by their numbers. Raises UsageError where they differ."""
+    first, *others = {contender.head.name: contender.info for contender in methods}.items()
+    named = number_names(images, *first)
+    for head, info in others:
+        classes = [image.class_name for image in number_names(images, head, info).images]
+        if classes != [image.class_name for image in named.images]:
+            raise UsageError(
+                f"{printable(str(images.place))}: the labels are numbers, and {first[0]} and {head} have different "
+                "classes at the same places",
+                hint="evaluate these heads one by one, or label the images by class names",
+            )
+    return named
+
+
+def _known_classes(methods: Sequence[Contender]) -> list[str]:
+    """The classes of all heads, which the baselines' logits are restricted to. Raises UsageError where they differ."""
+    classes = {c.head.name: sorted(label.class_name for label in c.info.ind_labels) for c in methods}
+    first, *others = classes
+    for head in others:
+        if classes[head] != classes[first]:
+            raise UsageError(
+                f"the baselines need one list of classes, and {first} and {head} have different ones",
+                hint="evaluate these heads one by one, or leave out --baselines",
+            )
+    return [label.class_name for label in methods[0].info.ind_labels]
 
 
 def _plan(
@@ -142,9 +171,8 @@ def _plan(
         return None
     if classifier is None:
         raise UsageError("the baselines need a classifier", hint="--classifier NAME, or [models] in synood.toml")
-    known = [label.class_name for label in methods[0].info.ind_labels]
     spec = resolve_revision(classifier, run.store.file_digest)
-    return plan_baselines(run, settings, spec, selection, known)
+    return plan_baselines(run, settings, spec, selection, _known_classes(methods))
 
 
 def _check_reference(methods: Sequence[Contender], settings: EvalSettings) -> None:
@@ -153,18 +181,30 @@ def _check_reference(methods: Sequence[Contender], settings: EvalSettings) -> No
     reference([*(contender.entrant for contender in methods), *baselines], settings.against)
 
 
-def _asked(settings: EvalSettings) -> dict[str, object]:
+def _asked(settings: EvalSettings, methods: Sequence[Contender]) -> dict[str, object]:
     """The settings that this evaluation depends on: those of methods that take no part are left out."""
     absent = {
         *(() if "adaneg" in settings.method else ("adaneg",)),
         *(() if settings.baselines else ("baseline",)),
     }
-    rules = {"baseline_rules": BASELINE_RULES} if settings.baselines else {}
-    return {**settings.model_dump(mode="json", exclude=absent), "mcm_temperature": MCM_TEMPERATURE, **rules}
+    asked: dict[str, object] = settings.model_dump(mode="json", exclude=absent)
+    asked["mcm_temperature"] = MCM_TEMPERATURE
+    if settings.baselines:
+        asked["baseline_rules"] = BASELINE_RULES
+    if "adaneg" in settings.method:
+        asked["adaneg_rules"] = ADANEG_RULES
+    if mcm := sorted({contender.mcm for contender in methods if contender.mcm}):
+        asked["mcm"] = mcm
+    return asked
 
 
 def _distinct(methods: Sequence[Contender]) -> list[ModelSpec]:
     return list(dict.fromkeys(contender.spec for contender in methods))
+
+
+def _clip(spec: ModelSpec) -> str:
+    """A CLIP as the tables name it."""
+    return f"{model_label(spec.name)} {spec.pretrained or ''}".strip()
 
 
 def _embed(

@@ -87,22 +87,46 @@ def labels_digest(images: Sequence[AnyImage], groups: Mapping[str, Sequence[str]
     return sha256_bytes(canonical_json([classes, groups]).encode())
 
 
-def number_names(images: ImageSet, info: HeadInfo) -> ImageSet:
-    """`images` with class numbers (as list files, .cls members and datasets have them) turned into the class names of a
-    head: the number is a place in ImageNet-1k where the head's classes are WordNet ids, else in the head's own classes,
-    sorted. Numbers that are class names of the head themselves stay.
+NUMBER_DIGITS = 9
+"""Decimal labels longer than this are no places of classes; a number may have millions of digits."""
 
-    Raises UsageError for a number past the end.
+
+def number_names(images: ImageSet, head: str, info: HeadInfo) -> ImageSet:
+    """`images` with class numbers (as list files, .cls members and datasets have them) turned into the class names of
+    the head called `head`: the number is a place in ImageNet-1k where the head's classes are WordNet ids, else in the
+    head's own classes, sorted.
+
+    The numbers of a set are all places or all class names of the head, which then stay: names for a head whose classes
+    are all called by numbers, and in a set that has words too; places for a head without such a class; for one with
+    both kinds of classes, whichever all of them can be. Raises UsageError for numbers that can be neither, or both.
     """
     own = [label.class_name for label in info.ind_labels]
-    numbers = [name for name in images.classes if name.isdecimal() and name not in own]
-    if not numbers:
-        return images
+    numbers = [name for name in images.classes if name.isdecimal()]
+    words = [name for name in images.classes if not name.isdecimal()]
     is_imagenet = all(IMAGENET_ID.fullmatch(name) for name in own)
     names = [each.class_name for each in listed_classes("imagenet-1k")] if is_imagenet else sorted(own)
-    if int(max(numbers, key=int)) >= len(names):
-        raise UsageError(
-            f"{images.place}: the label {max(numbers, key=int)} is none of {len(names)} classes, which count from 0",
-            hint="evaluate a head of the classes that the labels number",
-        )
-    return images.renamed({number: names[int(number)] for number in numbers})
+    unknown = [number for number in numbers if number not in own]
+    beyond = [number for number in numbers if len(number) > NUMBER_DIGITS or int(number) >= len(names)]
+    only_names = bool(words) or all(name.isdecimal() for name in own)
+    are_names, are_places = not unknown, not (beyond or only_names)
+    if are_names and (not are_places or images.kind == "folder" or not numbers):
+        return images
+    if are_places and not are_names:
+        return images.renamed({number: names[int(number)] for number in numbers})
+    place, hint = printable(str(images.place)), "label all images of the set by class names"
+    if are_names:
+        problem = f"the numbers {_shown(numbers)} are class names of {head}, and places in its classes as well"
+    elif only_names:
+        beside = f" beside the words {_shown(words)}" if words else ""
+        problem = f"the label {_shown(unknown[:1])}{beside} is no class of {head}"
+    else:
+        problem = f"the label {_shown(beyond[:1])} is none of {len(names)} classes, which count from 0"
+        if len(unknown) < len(numbers):
+            problem += f", and {_shown(unknown[:1])} is no class name of {head}"
+        hint = "evaluate a head of the classes that the labels number"
+    raise UsageError(f"{place}: {problem}", hint=hint)
+
+
+def _shown(names: Sequence[str]) -> str:
+    parts = [printable(name if len(name) <= 2 * NUMBER_DIGITS else f"{name[:NUMBER_DIGITS]}…") for name in names[:3]]
+    return ", ".join(parts) + (", …" if len(names) > 3 else "")

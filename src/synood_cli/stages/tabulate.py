@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from synood_cli.config import EvalSettings
 from synood_cli.errors import UsageError
 from synood_cli.metrics.bootstrap import Draws, Interval, SetScores, paired_draws, percentile_interval
-from synood_cli.metrics.conventions import AVERAGE, IND, ind_beside
+from synood_cli.metrics.conventions import AVERAGE, IND, MCM, ind_beside
 from synood_cli.metrics.detection import Metric, aupr_in, aupr_out, auroc, fpr_at_tpr
 from synood_cli.records import printable
 from synood_cli.stages.contenders import Entrant
@@ -66,19 +66,38 @@ def entrants_of(store: Store, evaluation: Artifact) -> list[Entrant]:
     return sorted(found.values(), key=lambda entrant: places.get(entrant[:2], len(places)))
 
 
-def reference(entrants: Sequence[Entrant], said: str | None) -> Entrant:
-    """The method that the others are compared with: `said` is the name of a method or of a head, or both as
-    "METHOD head@N"; unsaid, the first on a head. Of several that fit, the first. Raises UsageError where none does.
+def reference(entrants: Sequence[Entrant], wanted: str | None) -> Entrant:
+    """The method that the others are compared with: `wanted` is the name of a method or of a head, or both as
+    "METHOD head@N"; by default the first on a head. Of several that fit, the first; a head alone means no MCM, which
+    takes next to nothing of it. Raises UsageError where none fits.
     """
-    if said is None:
-        return next((entrant for entrant in entrants if entrant.head), entrants[0])
-    wanted = said.casefold()
-    for names in (lambda e: f"{e.method} {e.head}", lambda e: e.method, lambda e: e.head):
-        for entrant in entrants:
-            if names(entrant).casefold() == wanted:
-                return entrant
+    on_heads = [entrant for entrant in entrants if entrant.head and entrant.method != MCM]
+    if wanted is None:
+        return (on_heads or entrants)[0]
+    name = wanted.casefold()
+    fitting = [entrant for entrant in entrants if f"{entrant.method} {entrant.head}".casefold() == name]
+    fitting += [entrant for entrant in entrants if entrant.method.casefold() == name]
+    fitting += [entrant for entrant in on_heads if entrant.head.casefold() == name]
+    if fitting:
+        return fitting[0]
     known = ", ".join(printable(f"{entrant.method} {entrant.head}".strip()) for entrant in entrants)
-    raise UsageError(f"--against {said!r}: no method or head of this evaluation", hint=f"its methods: {known}")
+    raise UsageError(f"--against {wanted!r}: no method or head of this evaluation", hint=f"its methods: {known}")
+
+
+def own_reference(entrant: Entrant, against: Entrant, entrants: Sequence[Entrant], mcm: Mapping[str, str]) -> Entrant:
+    """What `entrant` is compared with where the others are compared with `against`. Between a head and MCM that is on
+    the head's own CLIP and label texts: `mcm` has, by head, the head that its MCM is named by.
+    """
+    if against.method == MCM:
+        if entrant.method == MCM:
+            return entrant
+        own = mcm.get(entrant.head, against.head)
+        return next((other for other in entrants if other[:2] == (MCM, own)), against)
+    if entrant.method == MCM and against.head and mcm.get(against.head, entrant.head) != entrant.head:
+        group = [other for other in entrants if other.method != MCM and mcm.get(other.head) == entrant.head]
+        alike = [other for other in group if other.method == against.method]
+        return next(iter([*alike, *group]), against)
+    return against
 
 
 class Tables(NamedTuple):
@@ -115,12 +134,13 @@ def tables(
     if settings.bootstrap:
         draws = paired_draws(sets, {name: metrics[name] for name in UNCERTAIN}, settings.bootstrap, seed)
         draws = _with_averages(draws, 2, averages)
-    against = entrants.index(reference(entrants, settings.against))
+    against, mcm = reference(entrants, settings.against), scored.notes.get("mcm", {})
     counts = [np.shape(pair.ood)[1] for pair in sets.values()]
     columns = [*zip(ood, counts, strict=True)]
     columns += [(name, sum(counts[place] for place in members)) for name, members in averages.items()]
     found = Tables([], [])
     for place, entrant in enumerate(entrants):
+        other = entrants.index(own_reference(entrant, against, entrants, mcm))
         named = {"method": entrant.method, "head": entrant.head}
         for column, (dataset, count) in enumerate(columns):
             own = None if draws is None else draws[:, place, column]
@@ -138,15 +158,15 @@ def tables(
                     "ood_images": count,
                 }
             )
-            if place == against:
+            if place == other:
                 continue
-            difference = dict(zip(metrics, (values[place] - values[against])[column].tolist(), strict=True))
-            apart = None if own is None or draws is None else own - draws[:, against, column]
+            difference = dict(zip(metrics, (values[place] - values[other])[column].tolist(), strict=True))
+            apart = None if own is None or draws is None else own - draws[:, other, column]
             found.differences.append(
                 {
                     **named,
-                    "against_method": entrants[against].method,
-                    "against_head": entrants[against].head,
+                    "against_method": entrants[other].method,
+                    "against_head": entrants[other].head,
                     "dataset": dataset,
                     **{name: difference[name] for name in UNCERTAIN},
                     **_ends(apart, settings.level),
