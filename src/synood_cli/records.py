@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -94,6 +95,21 @@ class Description(NamedTuple):
     raw: str
     elements: list[str] | None = None
     seconds: float = 0.0
+
+
+def composed(name: str) -> str:
+    """`name` in Unicode's composed form (NFC), in which names of classes are compared: file systems and archives keep
+    "é" as one character or as two."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: half of a surrogate pair, which JSON may hold, cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def printable(text: str) -> str:

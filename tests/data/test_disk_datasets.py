@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 
@@ -83,3 +85,33 @@ def test_without_the_library_the_command_that_installs_it_is_named(
     with pytest.raises(UsageError, match="needs the library `datasets`, which is not installed") as caught:
         scan_dataset(folder)
     assert caught.value.hint == "pip install 'synood[datasets]'"
+
+
+def test_labels_that_are_none_are_problems_of_their_rows(tmp_path: Path, pictures: list[tuple[Path, str]]) -> None:
+    photos = [{"bytes": path.read_bytes(), "path": None} for path, _ in pictures]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("float64")})
+    columns = {"image": photos, "label": [3.0, 0.5, float("nan"), -1.0]}
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path / "set"))
+    found = scan_dataset(tmp_path / "set")
+    assert [image.class_name for image in found.images] == ["3", "", "", ""]
+    assert [name for name, _ in found.problems] == ["row 1", "row 2"]
+
+
+def test_a_dataset_with_odd_files_is_refused_before_it_is_opened(
+    tmp_path: Path, pictures: list[tuple[Path, str]]
+) -> None:
+    folder = write_dataset(tmp_path / "set", pictures)
+    [data] = folder.glob("*.arrow")
+    state = json.loads((folder / "state.json").read_text())
+    state["_data_files"] = [{"filename": f"../set/{data.name}"}]
+    (folder / "state.json").write_text(json.dumps(state))
+    with pytest.raises(UsageError, match="is not in its folder"):
+        scan_dataset(folder)
+    data.unlink()
+    os.mkfifo(data)
+    with pytest.raises(UsageError, match="is not a regular file"):
+        scan_dataset(folder)
+    (folder / "state.json").write_text("[" * 100_000)
+    data.unlink()
+    with pytest.raises(UsageError, match="cannot load the dataset"):
+        scan_dataset(folder)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -294,3 +295,16 @@ def test_the_fingerprint_by_hand(tmp_path: Path) -> None:
 )
 def test_label_text_of_a_class_folder(folder: str, text: str) -> None:
     assert class_text(folder) == text
+
+
+def test_class_folders_that_differ_in_composition_alone_are_one_class(tmp_path: Path) -> None:
+    composed, decomposed = "chaton âgé", unicodedata.normalize("NFD", "chaton âgé")
+    for number, name in enumerate((composed, decomposed, "chien")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / f"{number}.jpg").write_bytes(b"")
+    found = scan_classes(tmp_path)
+    assert found.classes == [composed, "chien"]
+    assert [(image.class_name, image.name) for image in found.images if image.class_name == composed] == [
+        (composed, f"{decomposed}/1.jpg"),
+        (composed, f"{composed}/0.jpg"),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,11 @@ def test_label_names_that_are_alike_are_refused_where_they_matter(tmp_path: Path
     assert columns(classifier, "cat") == [0]
     with pytest.raises(ModelError, match=r"'tree frog' may mean several classes .*: tree_frog and Tree frog"):
         columns(classifier, "tree_frog")
+
+
+def test_names_are_compared_composed(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "chaton âgé")
+    folder = tiny_classifier(tmp_path / "composed", [decomposed, "Chien", "x"])
+    classifier = build_classifier(ModelSpec(adapter="timm", name=str(folder)), "cpu", "fp32")
+    assert columns(classifier, "chaton_âgé", "chien") == [0, 1]
+    assert columns(classifier, decomposed) == [0]

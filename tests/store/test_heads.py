@@ -1,4 +1,5 @@
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -193,3 +194,10 @@ def test_a_head_without_a_pool_is_neglabels():
     values = head_info().model_dump(mode="json")
     del values["pool"]
     assert HeadInfo.model_validate(values).pool == "NegLabel"
+
+
+def test_labels_are_found_by_class_folder_however_its_name_is_composed():
+    composed, decomposed = "chaton âgé", unicodedata.normalize("NFD", "chaton âgé")
+    for own in (composed, decomposed):
+        info = head_info(ind_labels=(IndLabel(text="chien", class_name="chien"), IndLabel(text="x", class_name=own)))
+        assert info.labelled([composed, decomposed, "chat"]) == {composed: 1, decomposed: 1}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from synood_cli.data.access import access_problem
 from synood_cli.errors import UsageError
-from synood_cli.records import ImageFile, printable
+from synood_cli.records import ImageFile, is_unicode, printable
 
 
 class Caption(NamedTuple):
@@ -101,14 +101,6 @@ def _parse(line: bytes, number: int) -> tuple[str, Caption]:
         text = ", ".join(elements or [])
     if not isinstance(text, str):
         raise _MalformedError('"caption" must be a text')
-    if any(not _is_unicode(part) for part in [text, *(elements or [])]):
+    if any(not is_unicode(part) for part in [text, *(elements or [])]):
         raise _MalformedError("the text holds half of a surrogate pair")
     return image, Caption(text, elements, number)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from synood_cli.data.access import kind_problem
+from synood_cli.data.foreign import item_boundary, reason
 from synood_cli.data.image_sets import ImageSet, label_name
 from synood_cli.errors import ItemError, UsageError
 from synood_cli.records import PackedImage, printable
+from synood_cli.regular_file import read_regular
 
 MARKS = ("state.json", "dataset_info.json", "dataset_dict.json")
 """Files that make a folder a dataset on disk; the last: of several splits."""
 
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "cls")
 """Columns that are taken for the class where none is a ClassLabel; the first that is there."""
+
+
+_MARK_BYTES = 1 << 26
+"""The largest of these files that is read: names of classes, not pictures."""
 
 
 class DatasetRow(NamedTuple):
@@ -26,13 +34,11 @@ class DatasetRow(NamedTuple):
 
     def read(self) -> bytes:
         """The picture's bytes, as they were saved. Raises ItemError when there are none."""
-        try:
+        with item_boundary(self, lambda error: f"the dataset's row cannot be read: {reason(error)}"):
             found = _pictures(self.container, self.column)[self.row][self.column]
-        except Exception as error:  # a damaged Arrow file raises whatever its reader comes upon
-            raise ItemError(f"the dataset's row cannot be read: {printable(str(error))}") from error
         if not found or not found.get("bytes"):
             raise ItemError("the dataset's row has no picture")
-        return bytes(found["bytes"])
+        return bytes(found["bytes"])  # read_image bounds their number
 
 
 def is_dataset(folder: Path) -> bool:
@@ -48,8 +54,7 @@ def scan_dataset(folder: Path) -> ImageSet:
     splits or cannot be loaded; and when there is no column of images.
     """
     folder = folder.absolute()
-    dataset = _load(folder)
-    features = dataset.features
+    dataset, features = _load(folder)
     image = next((name for name, kind in features.items() if isinstance(kind, _datasets().Image)), None)
     if image is None:
         columns = ", ".join(printable(name) for name in features)
@@ -58,26 +63,33 @@ def scan_dataset(folder: Path) -> ImageSet:
             hint='give it one: dataset.cast_column("image", datasets.Image())',
         )
     digits = len(str(max(len(dataset) - 1, 0)))
-    images = [
-        PackedImage(DatasetRow(folder, image, row), f"row {row:0{digits}}", class_name)
-        for row, class_name in enumerate(_classes(dataset, features))
-    ]
-    return ImageSet(folder, "dataset", images)
+    images: list[PackedImage] = []
+    problems: list[tuple[str, str]] = []
+    for row, label in enumerate(_labels(dataset, features)):
+        name, class_name = f"row {row:0{digits}}", ""
+        try:
+            class_name = label_name(label)
+        except ItemError as error:
+            problems.append((name, f"its label cannot be read: {error.message}"))
+        images.append(PackedImage(DatasetRow(folder, image, row), name, class_name))
+    return ImageSet(folder, "dataset", images, problems)
 
 
-def _classes(dataset: Any, features: Any) -> list[str]:
+def _labels(dataset: Any, features: Any) -> list[object]:
+    """The label of each row: the name of its class where the column has names."""
     labels = [name for name, kind in features.items() if isinstance(kind, _datasets().ClassLabel)]
     labels += [name for name in LABEL_COLUMNS if name in features]
     if not labels:
-        return [""] * len(dataset)
-    values = dataset.select_columns(labels[:1])[:][labels[0]]
+        return [None] * len(dataset)
+    values: list[object] = dataset.select_columns(labels[:1])[:][labels[0]]
     kind = features[labels[0]]
     if isinstance(kind, _datasets().ClassLabel) and kind.names:
-        values = [kind.names[value] if value is not None and value >= 0 else None for value in values]
-    return [label_name(value) for value in values]
+        named = dict(enumerate(kind.names))
+        values = [named.get(value, value) if isinstance(value, int) else None for value in values]
+    return values
 
 
-def _load(folder: Path) -> Any:
+def _load(folder: Path) -> tuple[Any, Any]:
     splits = sorted(path.name for path in folder.iterdir() if path.is_dir() and (path / MARKS[0]).is_file())
     if splits and not (folder / MARKS[0]).is_file():
         raise UsageError(
@@ -86,12 +98,31 @@ def _load(folder: Path) -> Any:
         )
     datasets = _datasets()
     try:
-        return datasets.load_from_disk(str(folder))
-    except Exception as error:  # as above; the library's own errors have no common base
+        with item_boundary(folder, reason):  # the library's own errors have no common base
+            _check_files(folder)
+            dataset = datasets.load_from_disk(str(folder))
+            return dataset, dataset.features
+    except ItemError as error:
         raise UsageError(
-            f"cannot load the dataset {printable(str(folder))}: {printable(str(error))}",
+            f"cannot load the dataset {printable(str(folder))}: {error.message}",
             hint="save it again: dataset.save_to_disk(DIR)",
         ) from error
+
+
+def _check_files(folder: Path) -> None:
+    """Raise ItemError for what the library would wait for, or read without end, and for files outside of `folder`."""
+    for path in folder.iterdir():
+        if not path.is_dir() and (problem := kind_problem(path.stat().st_mode)):
+            raise ItemError(f"{printable(path.name)} {problem}")
+    for name in MARKS[:2]:
+        try:
+            content = read_regular(folder / name, _MARK_BYTES)
+        except FileNotFoundError:
+            continue
+        if name == MARKS[0]:
+            for data in json.loads(content).get("_data_files", []):
+                if Path(str(data["filename"])).name != data["filename"]:
+                    raise ItemError(f"its file {printable(str(data['filename']))} is not in its folder")
 
 
 @lru_cache(maxsize=8)

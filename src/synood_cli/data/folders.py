@@ -6,14 +6,13 @@ import hashlib
 import os
 import re
 import stat
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from synood_cli.data.access import access_problem
 from synood_cli.errors import UsageError
-from synood_cli.records import ImageFile, printable
+from synood_cli.records import ImageFile, composed, printable
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of file names (in any case) that are taken for images; the content decides later."""
@@ -48,7 +47,8 @@ class Scan:
 def scan_classes(root: Path) -> Scan:
     """The images of a labelled folder, laid out as root/class_name/**/image.ext; names are relative to `root`.
 
-    Folders below a class belong to that class. Symbolic links are followed; within a class no folder is entered
+    Folders below a class belong to that class. Names of classes are composed (NFC): two folders whose names differ in
+    that alone are one class. Symbolic links are followed; within a class no folder is entered
     twice, so links that lead back end there. An image outside every class folder and a class without images are
     problems. File names of any bytes work (undecodable ones as Python's surrogate escapes).
 
@@ -68,7 +68,7 @@ def scan_classes(root: Path) -> Scan:
         raise UsageError(f"{_shown(root)} has no class folders", hint=_LAYOUT)
     for class_name in classes:
         before = len(scan.images) + len(scan.problems)
-        _walk(root, class_name, class_name, scan)
+        _walk(root, class_name, composed(class_name), scan)
         if len(scan.images) + len(scan.problems) == before:
             scan.problems.append((class_name, "a class folder without images"))
     return _finished(scan, root)
@@ -111,7 +111,7 @@ def class_text(class_name: str) -> str:
     composed (NFC; some file systems decompose names); undecodable bytes and control characters are escaped. Nothing
     else is touched: hyphens, commas, capitals and numbers may be part of the name ("T-shirt", "747").
     """
-    words = unicodedata.normalize("NFC", class_name).replace("_", " ").split()
+    words = composed(class_name).replace("_", " ").split()
     return _WORDNET_ID.sub("", printable(" ".join(words))) or class_name
 
 

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from synood_cli.data.folders import folder_fingerprint
-from synood_cli.records import AnyImage, ImageFile, PackedImage
+from synood_cli.errors import ItemError
+from synood_cli.records import AnyImage, ImageFile, PackedImage, composed, is_unicode, printable
 
 Kind = Literal["folder", "list", "tar", "dataset"]
+
+LABEL_LENGTH = 1000
+"""The longest name of a class that an archive or a dataset may hold."""
 
 
 @dataclass(frozen=True)
@@ -67,5 +71,20 @@ def set_fingerprint(images: Iterable[AnyImage]) -> str:
 
 def label_name(label: object) -> str:
     """The class name that a label in a list, an archive or a dataset means: numbers of in-distribution classes as
-    text, '' for -1 (out of distribution) and for none."""
-    return "" if label in (None, "", -1, "-1") else str(label)
+    text, '' for -1 (out of distribution) and for none. Texts are composed (NFC), as the names of class folders are.
+
+    Raises ItemError for what is neither a text nor a whole number, and for a text of more than LABEL_LENGTH characters
+    or with half of a surrogate pair.
+    """
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    if label in (None, "", -1, "-1"):
+        return ""
+    if isinstance(label, bool) or not isinstance(label, int | str) or (isinstance(label, int) and label < 0):
+        raise ItemError(f"{type(label).__name__} {printable(str(label)):.40} is neither a text nor a number from -1")
+    name = composed(str(label))
+    if len(name) > LABEL_LENGTH:
+        raise ItemError(f"{len(name):,} characters are no label")
+    if not is_unicode(name):
+        raise ItemError("it holds half of a surrogate pair")
+    return name

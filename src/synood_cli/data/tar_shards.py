@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from synood_cli.data.access import access_problem, kind_problem
+from synood_cli.data.access import access_problem, open_regular, too_many_bytes
 from synood_cli.data.folders import EXTENSIONS
+from synood_cli.data.foreign import item_boundary, reason
 from synood_cli.data.image_sets import ImageSet, label_name
+from synood_cli.data.images import MAX_BYTES
+from synood_cli.data.tar_headers import tar_headers
+from synood_cli.data.tar_samples import tar_samples
 from synood_cli.errors import ItemError, UsageError
 from synood_cli.records import PackedImage, printable
 
@@ -31,22 +34,20 @@ class TarMember(NamedTuple):
 
     def read(self) -> bytes:
         """The member's bytes. Raises ItemError when the archive is gone or too short by now."""
+        if self.size > MAX_BYTES:
+            raise ItemError(too_many_bytes(self.size, MAX_BYTES))
         try:
-            with self.container.open("rb") as file:
+            file, _ = open_regular(self.container)
+            with file:
                 file.seek(self.offset)
                 content = file.read(self.size)
+        except ItemError as error:
+            raise ItemError(f"its archive: {error.message}") from error
         except OSError as error:
             raise ItemError(f"its archive: {access_problem(self.container, error)}") from error
         if len(content) < self.size:
             raise ItemError("its archive ends within the picture")
         return content
-
-
-class _Sample(NamedTuple):
-    """The members of one sample, by ending: image.jpg, image.cls, … in the shard `archive`."""
-
-    images: list[tuple[str, TarMember]]
-    labels: dict[str, TarMember]
 
 
 def is_tar_folder(folder: Path) -> bool:
@@ -60,103 +61,75 @@ def is_tar_folder(folder: Path) -> bool:
 def scan_tars(place: Path) -> ImageSet:
     """The images of the archive at `place`, or of the archives in that folder, in the order of archives and members.
 
-    Members of one name up to its first dot are one sample (WebDataset's convention): its picture, and its class, from a
-    `.cls` member, else from a `.json` object's LABEL_KEYS. Names are `shard.tar/member`. A damaged archive gives what
-    precedes the damage, and a problem.
+    Members are put together as in `tar_samples`; the class is that of a `.cls` member, else of a `.json` object's
+    LABEL_KEYS. Names are `shard.tar/member`. A damaged archive gives what precedes the damage, and a problem.
 
     Raises UsageError when there is no image.
     """
     place = place.absolute()
     shards = sorted(path for path in place.glob("*.tar") if path.name[0] != ".") if place.is_dir() else [place]
-    images: dict[str, PackedImage] = {}
+    images: list[PackedImage] = []
     problems: list[tuple[str, str]] = []
     strays: list[str] = []
     for shard in shards:
-        for sample in _samples(shard, problems, strays):
-            class_name, wrong = _class(sample.labels)
-            for name, member in sample.images:
-                if wrong:
-                    problems.append((name, wrong))
-                if name in images:
-                    problems.append((name, "is in the archive twice; the last counts"))
-                images[name] = PackedImage(member, name, class_name)
+        members = _members(shard, problems)
+        found = tar_samples(members)
+        problems += [(f"{shard.name}/{name}", reason) for name, reason in found.problems]
+        strays += [f"{shard.name}/{name}" for name in found.strays]
+        for sample in found.samples:
+            name = f"{shard.name}/{sample.image}"
+            class_name, wrong = _class(members, sample.labels)
+            if wrong:
+                problems.append((name, wrong))
+            images.append(PackedImage(members[sample.image], name, class_name))
     if not images:
-        found = "".join(f"; {printable(name)}: {reason}" for name, reason in problems[:3])
+        found_instead = "".join(f"; {printable(name)}: {reason}" for name, reason in problems[:3])
         raise UsageError(
-            f"there are no images in {printable(str(place))}{found}",
+            f"there are no images in {printable(str(place))}{found_instead}",
             hint=f"members end in {', '.join(sorted(EXTENSIONS))}, with .cls or .json beside them",
         )
-    return ImageSet(place, "tar", list(images.values()), problems, strays)
+    return ImageSet(place, "tar", images, problems, strays)
 
 
-def _samples(shard: Path, problems: list[tuple[str, str]], strays: list[str]) -> Iterator[_Sample]:
-    """The samples of one archive that have a picture."""
-    found: dict[str, _Sample] = {}
-    for path, member in _members(shard, problems):
-        name = f"{shard.name}/{path}"
-        folder, _, base = path.rpartition("/")
-        stem, _, ending = base.partition(".")
-        if base.startswith("."):
-            continue
-        sample = found.setdefault(f"{folder}/{stem}", _Sample([], {}))
-        if PurePosixPath(base).suffix.lower() in EXTENSIONS:
-            sample.images.append((name, member))
-        elif ending.lower() in ("cls", "json"):
-            sample.labels[ending.lower()] = member
-        elif ending.lower() != "txt":  # captions, which are common beside pictures
-            strays.append(name)
-    return (sample for sample in found.values() if sample.images)
-
-
-def _members(shard: Path, problems: list[tuple[str, str]]) -> Iterable[tuple[str, TarMember]]:
-    """(name, place) of the regular files in the archive; what is wrong with it is added to `problems`."""
-    members: list[tuple[str, TarMember]] = []
+def _members(shard: Path, problems: list[tuple[str, str]]) -> dict[str, TarMember]:
+    """The regular files of the archive by name; what is wrong with it is added to `problems`."""
+    members: dict[str, TarMember] = {}
     try:
-        status = shard.stat()
-        if problem := kind_problem(status.st_mode):
-            problems.append((shard.name, problem))
-            return []
-        with tarfile.open(shard, "r:", errors="surrogateescape") as archive:
-            for info in archive:
-                if not info.isreg() or info.issparse():
-                    if not info.isdir():
-                        problems.append((f"{shard.name}/{info.name}", "is not a regular file"))
-                elif info.offset_data + info.size > status.st_size:
-                    problems.append((f"{shard.name}/{info.name}", "the archive ends within it"))
+        file, status = open_regular(shard)
+        with file, item_boundary(shard, reason):
+            for header in tar_headers(file, status.st_size):
+                name = f"{shard.name}/{header.name}"
+                if header.is_folder:
+                    continue
+                if not header.is_file:
+                    problems.append((name, "is not a regular file"))
+                elif header.size > status.st_size - header.offset:
+                    problems.append((name, "the archive ends within it"))
                 else:
-                    members.append((info.name, TarMember(shard, info.offset_data, info.size)))
-            if not _ends_properly(shard, archive.offset):
-                problems.append((shard.name, "the archive is damaged or cut off: what follows is not found"))
-    except tarfile.TarError as error:
-        problems.append((shard.name, f"not an uncompressed tar archive, or damaged: {printable(str(error))}"))
-    except OSError as error:
-        problems.append((shard.name, access_problem(shard, error)))
+                    if header.name in members:
+                        problems.append((name, "is in the archive twice; the last counts"))
+                    members[header.name] = TarMember(shard, header.offset, header.size)
+    except ItemError as error:
+        problems.append((shard.name, error.message))
     return members
 
 
-def _ends_properly(shard: Path, offset: int) -> bool:
-    """Whether tarfile stopped reading at the zeros that end an archive: it stops at a damaged header without a word."""
-    with shard.open("rb") as file:
-        file.seek(offset)
-        return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
-
-
-def _class(labels: dict[str, TarMember]) -> tuple[str, str]:
+def _class(members: Mapping[str, TarMember], labels: Mapping[str, str]) -> tuple[str, str]:
     """(class name, what is wrong with the label or '')."""
     try:
-        value: object = ""
-        if member := labels.get("cls"):
-            value = _text(member).strip()
-        elif member := labels.get("json"):
-            said = json.loads(_text(member))
-            value = next((said[key] for key in LABEL_KEYS if key in said), "") if isinstance(said, dict) else ""
-    except (ItemError, ValueError, RecursionError) as error:
-        reason = error.message if isinstance(error, ItemError) else str(error)
-        return "", f"its label cannot be read: {printable(reason)}"
-    return label_name(value), ""
+        with item_boundary(labels, reason):
+            if name := labels.get("cls"):
+                return label_name(_text(members[name]).strip()), ""
+            if name := labels.get("json"):
+                said = json.loads(_text(members[name]))
+                value = next((said[key] for key in LABEL_KEYS if key in said), "") if isinstance(said, dict) else ""
+                return label_name(value), ""
+    except ItemError as error:
+        return "", f"its label cannot be read: {error.message}"
+    return "", ""
 
 
 def _text(member: TarMember) -> str:
     if member.size > LABEL_BYTES:
         raise ItemError(f"{member.size:,} bytes are no label")
-    return member.read().decode("utf-8")
+    return member.read().decode("utf-8-sig")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -138,7 +139,7 @@ def _clean(fragment: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(re.sub(r"['’]s\b", "", text.lower().replace("_", " ")))
+    return _WORD.findall(re.sub(r"['’]s\b", "", unicodedata.normalize("NFC", text).lower().replace("_", " ")))
 
 
 def _head_noun(words: Sequence[str]) -> str:

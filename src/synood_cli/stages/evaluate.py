@@ -13,7 +13,7 @@ from synood_cli.errors import UsageError
 from synood_cli.evaluated_methods import ADANEG_RULES, BASELINE_RULES
 from synood_cli.metrics.conventions import AVERAGE, IND, model_label
 from synood_cli.models.revisions import resolve_revision
-from synood_cli.records import AnyImage, ModelSpec, printable
+from synood_cli.records import AnyImage, ModelSpec, composed, printable
 from synood_cli.stages.baselines import Plan, fitting_images, plan_baselines, require_library, score_baselines
 from synood_cli.stages.contenders import (
     MCM_TEMPERATURE,
@@ -149,7 +149,7 @@ def _named(images: ImageSet, methods: Sequence[Contender]) -> ImageSet:
 
 def _known_classes(methods: Sequence[Contender]) -> list[str]:
     """The classes of all heads, which the baselines' logits are restricted to. Raises UsageError where they differ."""
-    classes = {c.head.name: sorted(label.class_name for label in c.info.ind_labels) for c in methods}
+    classes = {c.head.name: sorted(composed(label.class_name) for label in c.info.ind_labels) for c in methods}
     first, *others = classes
     for head in others:
         if classes[head] != classes[first]:
@@ -157,7 +157,7 @@ def _known_classes(methods: Sequence[Contender]) -> list[str]:
                 f"the baselines need one list of classes, and {first} and {head} have different ones",
                 hint="evaluate these heads one by one, or leave out --baselines",
             )
-    return [label.class_name for label in methods[0].info.ind_labels]
+    return [composed(label.class_name) for label in methods[0].info.ind_labels]
 
 
 def _plan(

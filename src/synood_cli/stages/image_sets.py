@@ -11,7 +11,7 @@ from synood_cli.data.sources import find_images, find_ind
 from synood_cli.data.suites import SuiteSet, find_suite, read_suite, suite_names
 from synood_cli.errors import UsageError
 from synood_cli.metrics.conventions import AVERAGE
-from synood_cli.records import AnyImage, printable
+from synood_cli.records import AnyImage, composed, printable
 from synood_cli.stages.class_names import IMAGENET_ID, listed_classes
 from synood_cli.store.files import sha256_bytes
 from synood_cli.store.heads import HeadInfo
@@ -100,7 +100,7 @@ def number_names(images: ImageSet, head: str, info: HeadInfo) -> ImageSet:
     are all called by numbers, and in a set that has words too; places for a head without such a class; for one with
     both kinds of classes, whichever all of them can be. Raises UsageError for numbers that can be neither, or both.
     """
-    own = [label.class_name for label in info.ind_labels]
+    own = [composed(label.class_name) for label in info.ind_labels]
     numbers = [name for name in images.classes if name.isdecimal()]
     words = [name for name in images.classes if not name.isdecimal()]
     is_imagenet = all(IMAGENET_ID.fullmatch(name) for name in own)

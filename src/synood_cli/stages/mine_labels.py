@@ -13,7 +13,7 @@ from synood_cli.config import MineSettings, Models
 from synood_cli.data.wordnet import Candidate, PartOfSpeech, conjugated, read_candidates, wordnet_candidates
 from synood_cli.errors import SynoodError, UsageError
 from synood_cli.models.revisions import resolve_revision
-from synood_cli.records import ModelSpec, printable
+from synood_cli.records import ModelSpec, composed, printable
 from synood_cli.stages.class_names import label_text
 from synood_cli.stages.embed import Features, Rows, clip_facts, spread, surface_failures
 from synood_cli.stages.heads import embed_selection, store_head
@@ -179,7 +179,7 @@ def excluded_names(labels: Sequence[str]) -> set[str]:
 
 def plain(text: str) -> str:
     """`text` without regard to case, and with spaces for underscores and hyphens."""
-    return " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
+    return " ".join(composed(text).casefold().replace("_", " ").replace("-", " ").split())
 
 
 def _number_forms(name: str) -> list[str]:

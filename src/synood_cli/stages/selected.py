@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from synood_cli.records import composed
 from synood_cli.store.draft import Draft
 from synood_cli.store.store import Artifact, Store
 
@@ -44,7 +45,7 @@ def selected_images(store: Store, selection: Artifact, limit: int | None = None)
                 image["sha256"],
                 image["path"],
                 image["name"],
-                row["class_name"],
+                composed(row["class_name"]),
                 row["rank"],
                 image["bytes"],
             )
@@ -63,4 +64,4 @@ def unchanged(draft: Draft, images: Sequence[SelectedImage]) -> list[SelectedIma
 
 def class_folders(store: Store, selection: Artifact) -> list[str]:
     """Names of the class folders of a selection, sorted: the order of the InD labels and of g's logits."""
-    return sorted({row["class_name"] for row in store.rows(selection, "selected_images")})
+    return sorted({composed(row["class_name"]) for row in store.rows(selection, "selected_images")})

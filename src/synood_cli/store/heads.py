@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from synood_cli import __version__
 from synood_cli.config import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, FeatureType, Strategy
 from synood_cli.errors import StoreError
-from synood_cli.records import ModelSpec, Record, printable
+from synood_cli.records import ModelSpec, Record, composed, printable
 from synood_cli.regular_file import read_regular
 from synood_cli.store.draft import Draft
 from synood_cli.store.foreign_json import foreign_json
@@ -192,9 +192,10 @@ class HeadInfo(Record):
             ) from error
 
     def labelled(self, classes: Sequence[str]) -> dict[str, int]:
-        """The position of the label of each class folder in `classes`; classes that the head lacks are left out."""
-        known = {label.class_name: position for position, label in enumerate(self.ind_labels)}
-        return {name: known[printable(name)] for name in classes if printable(name) in known}
+        """The position of the label of each class folder in `classes`; classes that the head lacks are left out. Names
+        are compared composed (NFC)."""
+        known = {composed(label.class_name): position for position, label in enumerate(self.ind_labels)}
+        return {name: known[key] for name in classes if (key := printable(composed(name))) in known}
 
 
 @dataclass(frozen=True)

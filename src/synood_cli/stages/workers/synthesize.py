@@ -27,7 +27,7 @@ from synood_cli.method.synthesis import SynthesisResult, synthesize
 from synood_cli.models.build import build_classifier, build_inpainter
 from synood_cli.models.loading import choose_device
 from synood_cli.models.protocols import Classifier
-from synood_cli.records import ModelSpec
+from synood_cli.records import ModelSpec, composed
 from synood_cli.stages.synthesize import Iteration, SynthesisJob, Synthesized
 
 
@@ -102,7 +102,7 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def _plain(label: str) -> str:
-    return " ".join(label.replace("_", " ").lower().split())
+    return " ".join(composed(label).replace("_", " ").lower().split())
 
 
 class _Pixels:
