@@ -17,15 +17,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pytorch_ood.api import FeaturesDetector
+from pytorch_ood.benchmark import Benchmark
 from pytorch_ood.metrics import OODMetrics
 from sklearn.metrics import roc_auc_score
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 import synood_cli.detector
 from synood_cli import Detector
 from synood_cli.cli.app import main
 from synood_cli.detector import as_rgb
-from synood_cli.errors import ItemError, SynoodError, UsageError
+from synood_cli.errors import ItemError, ModelError, SynoodError, UsageError
 
 if TYPE_CHECKING:
     from playground_study import PlaygroundStudy
@@ -181,6 +183,86 @@ def test_in_a_loader_and_with_pytorch_oods_metrics(detector, paths, scores):
     assert found["AUROC"] > 0.8
     assert detector.fit(None) is detector
     assert detector.requires_fit is False
+
+
+class TinyBenchmark(Benchmark):
+    """24 scenes of the classes, and as OOD sets all twelve other ones or the first five of them."""
+
+    ood_names = ("all", "some")
+
+    def __init__(self, paths, transform):
+        self.scenes = Scenes(paths, transform)
+
+    def train_set(self):
+        return Subset(self.scenes, range(24))
+
+    def test_sets(self, known=True, unknown=True):
+        return [Subset(self.scenes, range(end)) for end in (36, 29)]
+
+
+def test_pytorch_oods_benchmarks_take_it(detector, paths, scores):
+    adapted = detector.as_pytorch_ood()
+    benchmark = TinyBenchmark(paths, detector.transform)
+    found = benchmark.evaluate(adapted, loader_kwargs={"batch_size": 7})
+    for result, name, end in zip(found, ("all", "some"), (36, 29), strict=True):
+        wanted = roc_auc_score([0] * 24 + [1] * (end - 24), -scores[:end])
+        assert (result["Dataset"], result["AUROC"]) == (name, pytest.approx(wanted, abs=1e-4))
+    both = benchmark.evaluate([adapted, adapted], loader_kwargs={"batch_size": 12}, cache=True)
+    assert [result["Detector"] for result in both] == ["SynoodDetector"] * 4
+    assert both[0]["AUROC"] == pytest.approx(found[0]["AUROC"], abs=1e-4)
+
+
+def test_it_is_one_of_pytorch_oods_detectors(detector, paths, scores):
+    adapted = detector.as_pytorch_ood()
+    assert isinstance(adapted, FeaturesDetector)
+    assert adapted.requires_fit is False
+    batch = torch.stack([detector.transform(path) for path in paths])
+    assert adapted(batch).numpy() == pytest.approx(-scores, abs=1e-5)
+    assert torch.equal(adapted.predict(batch), adapted(batch))
+    features = adapted.encoder(batch)
+    assert features.shape == (36, detector.info.clip.width)
+    assert torch.equal(adapted.predict_features(features), adapted(batch))
+    loader = DataLoader(Scenes(paths, detector.transform), batch_size=7)
+    labels = torch.zeros(36, dtype=torch.long)
+    assert adapted.fit(loader) is adapted.fit_features(features, labels) is adapted.to("cpu") is adapted
+    assert torch.equal(adapted(batch), detector(batch))  # nothing was fitted
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 3, 64, 65), (2, 1, 64, 64), (3, 64, 64), (64,), (2, 64, 64, 3)])
+def test_a_batch_of_another_shape_is_refused(detector, shape):
+    for predict in (detector, detector.predict, detector.as_pytorch_ood()):
+        with pytest.raises(
+            UsageError, match=r"takes batches of shape \(B, 3, 64, 64\), and got torch.float32"
+        ) as caught:
+            predict(torch.zeros(shape))
+        assert str(tuple(shape)) in caught.value.message
+        assert "detector.transform" in (caught.value.hint or "")
+
+
+def test_a_batch_of_another_type_is_refused(detector, paths):
+    for wrong, got in (
+        (torch.zeros(2, 3, 64, 64, dtype=torch.uint8), "torch.uint8"),
+        (np.zeros((2, 3, 64, 64), np.float32), "ndarray"),
+        (paths[0], "PosixPath"),
+    ):
+        with pytest.raises(UsageError, match=f"and got {got}"):
+            detector(wrong)
+    assert detector(torch.zeros(0, 3, 64, 64)).shape == (0,)
+
+
+def test_features_that_are_no_numbers_are_refused(detector):
+    adapted = detector.as_pytorch_ood()
+    with pytest.raises(ModelError, match="an image cannot be scored"):
+        adapted.predict_features(torch.full((1, detector.info.clip.width), torch.nan))
+    with pytest.raises(ModelError, match="an image cannot be scored"):
+        adapted(torch.full((1, 3, 64, 64), torch.inf))
+
+
+def test_without_pytorch_ood_its_detector_is_refused_in_words(detector, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_ood", None)
+    with pytest.raises(UsageError, match="pytorch-ood is not installed") as caught:
+        detector.as_pytorch_ood()
+    assert caught.value.hint == "pip install 'synood[baselines]'"
 
 
 def test_the_transform_travels_without_the_model(detector, paths):

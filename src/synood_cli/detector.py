@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ from synood_cli.stages.workers.embed import ahead, clip_description
 from synood_cli.stages.workers.torch_head import TorchHead
 from synood_cli.store.heads import Head, HeadInfo
 from synood_cli.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from synood_cli.models.pytorch_ood_detector import SynoodDetector
 
 Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 """One image: a path; a Pillow image; an array (H, W, C) or (H, W); a tensor (C, H, W). C is 1, 3 (RGB) or 4 (RGBA);
@@ -82,7 +86,8 @@ class Detector:
     >>> detector.score(["photos/penguin.png", "photos/airplane.png"]).round(2)
     array([1., 0.], dtype=float32)
 
-    It is also a detector in pytorch-ood's sense: `detector(batch)` gives outlier scores of prepared images.
+    `detector(batch)` gives outlier scores of prepared images, as pytorch-ood's detectors do, and `as_pytorch_ood` gives
+    one of that library's own detectors.
     """
 
     requires_fit = False
@@ -154,8 +159,9 @@ class Detector:
 
     def predict(self, x: Tensor) -> Tensor:
         """-S of prepared images, (B, 3, H, W) from `transform` → (B,) on the CPU: pytorch-ood's outlier score, which is
-        **higher = more out-of-distribution**. An image is OOD iff this exceeds `-threshold`."""
-        return -torch.from_numpy(self._detected(x).scores)
+        **higher = more out-of-distribution**. An image is OOD iff this exceeds `-threshold`. Raises UsageError for what
+        is no batch of prepared images, ModelError for an image that cannot be scored."""
+        return -self._ind_scores(self._encoded(x))
 
     __call__ = predict
 
@@ -163,16 +169,44 @@ class Detector:
         """Does nothing: a head is made by `synood mine-labels` and the trainings. For code that fits every detector."""
         return self
 
+    def as_pytorch_ood(self) -> SynoodDetector:
+        """The same as a `pytorch_ood.api.FeaturesDetector`, which that library's benchmarks take. Raises UsageError
+        where pytorch-ood is not installed."""
+        if not find_spec("pytorch_ood"):
+            raise UsageError("pytorch-ood is not installed", hint="pip install 'synood[baselines]'")
+        from synood_cli.models.pytorch_ood_detector import SynoodDetector
+
+        return SynoodDetector(self._encoded, self._ind_scores)
+
     def _batches(self, images: Picture | Pictures) -> Iterator[Detections]:
         prepared = ahead(self._pool, self.transform, _many(images), 2 * self._batch_size)
         while batch := list(islice(prepared, self._batch_size)):
             yield self._detected(torch.stack(batch))
 
     def _detected(self, prepared: Tensor) -> Detections:
-        features = self._encoder.encode_images(prepared)
+        return self._head.detect(self._finite(self._encoder.encode_images(prepared)))
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        """F(x) of prepared images: (B, 3, H, W) → (B, D). Raises UsageError for a batch of another type or shape, which
+        CLIP would refuse in its own words or, worse, take."""
+        size = self._encoder.preprocessing["size"]
+        height, width = size if isinstance(size, list | tuple) else (size, size)
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.shape[1:] != (3, height, width):
+            found = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise UsageError(
+                f"this detector takes batches of shape (B, 3, {height}, {width}), and got {found}",
+                hint="prepare images with `detector.transform`, or give them to `score` as they are",
+            )
+        return self._encoder.encode_images(x)
+
+    def _ind_scores(self, features: Tensor) -> Tensor:
+        """S of F(x): (B, D) → (B,) on the CPU."""
+        return torch.from_numpy(self._head.detect(self._finite(features)).scores)
+
+    def _finite(self, features: Tensor) -> Tensor:
         if not features.isfinite().all():
             raise ModelError(f"an image cannot be scored: {NOT_FINITE}")
-        return self._head.detect(features)
+        return features
 
 
 def as_rgb(image: Picture) -> Image.Image:
