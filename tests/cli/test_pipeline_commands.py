@@ -19,7 +19,7 @@ from synood_cli.cli.eval_tables import percent
 from synood_cli.cli.json_fields import JSON_FIELDS
 from synood_cli.config import STAGES
 from synood_cli.errors import UsageError
-from synood_cli.stages.score_file import COLUMNS
+from synood_cli.stages.score_rows import COLUMNS
 
 if TYPE_CHECKING:
     from checkpoints import Checkpoints

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from command_line import Ended, run_synood
 from pyarrow import parquet
 
 from synood_cli.cli.json_fields import STREAM
-from synood_cli.stages.score_file import COLUMNS
+from synood_cli.stages.score_rows import COLUMNS
 
 if TYPE_CHECKING:
     from playground_study import PlaygroundStudy
@@ -85,12 +87,84 @@ def test_every_format(score: Any) -> None:
     assert {line.split()[0] for line in table} == PATHS
     assert score("photos", "-o", "s.parquet").code == 0
     stored = parquet.read_table("s.parquet").to_pylist()
-    assert [line.keys() for line in stored] == [dict.fromkeys(COLUMNS).keys()] * 8
+    assert [line.keys() for line in stored] == [dict.fromkeys([*COLUMNS, "path_bytes"]).keys()] * 8
     # By way of 32 bits either way: equal, not only near.
     assert {line["path"]: line["score"] for line in stored} == {line["path"]: line["score"] for line in lines}
     for arguments in (["photos", "--format", "parquet"], ["photos", "--json"], ["photos", "--dry-run"]):
         ended = score(*arguments)
         assert (ended.code, ended.out) == (2, b"")
+
+
+def test_a_replaced_image_is_scored_again(score: Any, photos: Path) -> None:
+    assert score("photos/in", "-o", "s.csv", "--fail-on-ood").code == 0
+    before = rows(Path("s.csv").read_text())["photos/in/0.png"]
+    path = photos / "in/0.png"
+    times = path.stat()
+    path.write_bytes((photos / "out/0.png").read_bytes())
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    again = score("photos/in", "-o", "s.csv", "--fail-on-ood", "--json")
+    assert (again.code, again.json["done"], again.json["skipped"], again.json["ood"]) == (4, 1, 3, 1)
+    after = rows(Path("s.csv").read_text())["photos/in/0.png"]  # the last row of a path counts
+    assert (before["decision"], after["decision"]) == ("ind", "ood")
+    assert (after["sha256"], after["sha256"] == before["sha256"]) == (sha256(path.read_bytes()).hexdigest(), False)
+    (photos / "in/1.png").write_bytes(b"broken")
+    assert score("photos/in", "-o", "s.csv", "--json").json["failed"] == 1
+    shutil.copy(photos / "in/2.png", photos / "in/1.png")
+    assert score("photos/in", "-o", "s.csv", "--json").json["done"] == 1  # without --retry-failed
+    assert rows(Path("s.csv").read_text())["photos/in/1.png"]["error"] == ""
+
+
+def test_an_image_that_comes_after_one_of_its_name_was_moved_is_scored(score: Any, photos: Path) -> None:
+    camera = photos / "camera.png"
+    aside = ["--move-ood", "aside", "-o", "s.csv", "--json"]
+    shutil.copy(photos / "out/0.png", camera)
+    assert score(camera.relative_to(Path.cwd()), *aside).json["ood"] == 1
+    assert not camera.exists()
+    shutil.copy(photos / "in/0.png", camera)
+    again = score("photos/camera.png", *aside)
+    assert (again.code, again.json["done"], again.json["ood"], again.json["known_ood"]) == (0, 1, 0, 0)
+    assert camera.is_file()
+    shutil.copy(photos / "out/1.png", camera)  # another OOD image: its name is taken
+    stuck = score("photos/camera.png", *aside)
+    assert (stuck.code, stuck.json["ood"], stuck.json["stuck"]) == (3, 1, 1)
+    assert camera.read_bytes() == (photos / "out/1.png").read_bytes()
+
+
+def test_an_image_in_its_place_already_is_not_lost(score: Any, photos: Path) -> None:
+    for arguments in (["photos/out/0.png"], ["photos/out"]):
+        assert score(*arguments, "--move-ood", "photos/out" if arguments == ["photos/out"] else ".").code in (0, 2)
+        assert (photos / "out/0.png").is_file()
+    ended = score("photos", "-o", "list.txt", "--move-ood", "photos")
+    assert (ended.code, "the images of photos are in photos already" in ended.err) == (2, True)
+
+
+def test_an_input_is_not_overwritten(score: Any) -> None:
+    Path("list.txt").write_text("photos/in/0.png\n")
+    ended = score("list.txt", "-o", "list.txt", "--force")
+    assert (ended.code, "is an input" in ended.err) == (2, True)
+    assert Path("list.txt").read_text() == "photos/in/0.png\n"
+
+
+def test_rows_go_to_open_files_and_devices(score: Any, tmp_path: Path) -> None:
+    assert score("photos", "-o", "s.csv").code == 0
+    with (tmp_path / "open.csv").open("ab") as file:
+        assert score("photos", "-o", f"/dev/fd/{file.fileno()}").code == 0
+    assert rows((tmp_path / "open.csv").read_text()).keys() == rows(Path("s.csv").read_text()).keys()
+    assert score("photos", "-o", "/dev/null").code == 0
+    assert score("photos", "-o", "/dev/null", "--format", "parquet").code == 2
+    assert score("photos", "-o", "/dev/stdout", "--json").code == 2
+    assert Path("/dev/null").is_char_device()
+    full = score("photos", "-o", "/dev/full")
+    assert (full.code, "cannot write /dev/full: the disk is full" in full.err) == (1, True)
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path, photos: Path, playground_study: Any) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [*SYNOOD, "score", "photos", "-o", f"/dev/fd/{write}", "--head", str(playground_study.head)]
+    done = subprocess.run(command, check=False, cwd=tmp_path, stderr=subprocess.PIPE, text=True, pass_fds=[write])
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_file_is_gone_on_with(score: Any, photos: Path) -> None:

@@ -4,12 +4,11 @@ import io
 import os
 import shutil
 import sys
-from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from synood_cli.data.inputs import Found, check_inputs, find_images, watch_folders
+from synood_cli.data.inputs import Found, check_inputs, find_images
 from synood_cli.errors import UsageError
 
 
@@ -80,23 +79,3 @@ def test_only_folders_are_watched(tmp_path):
     for given in ("-", str(tmp_path / "1.jpg")):
         with pytest.raises(UsageError, match="is no folder, and only folders grow"):
             check_inputs([given], folders_only=True)
-
-
-def test_a_file_is_taken_once_it_has_stopped_growing(tmp_path):
-    fill(tmp_path, "1.jpg")
-    seen: set[str] = set()
-    rounds = watch_folders([str(tmp_path)], None, seen.__contains__, 0.01)
-
-    def next_round():
-        images = [found.name for found in next(rounds)]
-        seen.update(str(tmp_path / name) for name in images)
-        return images
-
-    assert next_round() == []
-    fill(tmp_path, "2.jpg")
-    assert next_round() == ["1.jpg"]
-    (tmp_path / "2.jpg").write_bytes(b"more")
-    assert next_round() == []
-    assert next_round() == ["2.jpg"]
-    (tmp_path / "2.jpg").unlink()
-    assert [list(images) for images in islice(rounds, 2)] == [[], []]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from synood_cli.cli.output import Output
+from synood_cli.csv_text import csv_header, csv_text, harmless
 from synood_cli.metrics.conventions import ADAPTS, AVERAGE, MCM, POSITIVE, model_label, reference_name, table_place
 from synood_cli.records import printable
 
@@ -191,11 +190,9 @@ def as_csv(result: Result) -> bytes:
         dataset = f"{row['suite']}/{row['dataset']}"
         about = {"method": row["method"], "model": row["backbone"], "dataset": dataset, "adapts": int(row["adapts"])}
         lines.append({"source": f"published: {row['source']}", **about, **numbers})
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return os.fsencode(text.getvalue())
+    foreign = ("dataset", "head", "model", "against_head")  # the user's words, and those of a head that was pulled
+    safe = [line | {name: harmless(line.get(name)) for name in foreign} for line in lines]
+    return os.fsencode(csv_header(columns) + csv_text(columns, safe))
 
 
 def as_markdown(result: Result) -> bytes:

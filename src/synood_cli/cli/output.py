@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -45,9 +46,10 @@ class Output:
     # Results
 
     def document(self, content: object) -> None:
-        """The result for --json. A name that is not UTF-8 is escaped as Python escapes it (\\udcNN)."""
+        """The result for --json. A name that is not UTF-8 is escaped as Python escapes it (\\udcNN); a number that is
+        not finite, for which JSON has no word, is null."""
         if self.json:
-            self._result(json.dumps(content, indent=2, ensure_ascii=True))
+            self._result(json.dumps(_finite(content), indent=2, ensure_ascii=True, allow_nan=False))
 
     def line(self, text: str) -> None:
         if not self.json:
@@ -139,6 +141,14 @@ def _stdout_errors() -> Iterator[None]:
         raise
     except OSError as error:
         raise SynoodError(f"cannot write to stdout: {error.strerror}") from error
+
+
+def _finite(content: object) -> object:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    return [_finite(value) for value in content] if isinstance(content, list | tuple) else content
 
 
 def _text(value: Cell) -> str:

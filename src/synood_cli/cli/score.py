@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from synood_cli.stages.run import Run
-    from synood_cli.stages.score_file import Format, Known, Origin, Row, Write
+    from synood_cli.stages.score_file import Known, Origin
+    from synood_cli.stages.score_rows import Format, Row, Write
     from synood_cli.stages.stream import Scoring, Summary
 
 FOUND_OOD = 4
@@ -87,7 +88,7 @@ def score(
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write to a file; csv and jsonl are gone on with.", metavar="FILE"),
+        typer.Option("--output", "-o", help="Write to a file; csv and jsonl are resumed.", metavar="FILE"),
     ] = None,
     fail_on_ood: Annotated[
         bool, typer.Option("--fail-on-ood", help=f"Exit with {FOUND_OOD} if an image is out-of-distribution.")
@@ -117,7 +118,7 @@ def stored(run: Run, wish: Wish, settings: ScoreSettings, output: Output, ood: l
     """Score one folder into a scores artifact; `ood` gets the paths that are out-of-distribution."""
     from synood_cli.stages.score import chosen_threshold, score_rows
     from synood_cli.stages.score import score as stage
-    from synood_cli.stages.score_file import encoder
+    from synood_cli.stages.score_rows import encoder
     from synood_cli.store.heads import HeadInfo
 
     encoder(wish.format or "table")  # raises for what cannot go to stdout before anything is done
@@ -131,7 +132,7 @@ def stored(run: Run, wish: Wish, settings: ScoreSettings, output: Output, ood: l
 
 def show_scores(output: Output, rows: list[Row], format_: Format | None) -> None:
     """The rows on stdout."""
-    from synood_cli.stages.score_file import COLUMNS, text_writer
+    from synood_cli.stages.score_rows import COLUMNS, text_writer
 
     if format_ in (None, "table"):
         output.table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
@@ -148,8 +149,9 @@ def streamed(
     said: dict[str, Any],
 ) -> Summary:
     """Score a stream of images into a file or to stdout, and say at the end how many there were."""
-    from synood_cli.data.inputs import find_images, watch_folders
+    from synood_cli.data.inputs import find_images
     from synood_cli.data.set_aside import SetAside
+    from synood_cli.data.watching import Watch
     from synood_cli.stages.score_file import Known
     from synood_cli.stages.stream import stream_scores
     from synood_cli.store.files import disk_errors
@@ -163,14 +165,17 @@ def streamed(
     set_aside = SetAside(aside, move=wish.move is not None) if aside else None
     with closing(Known()) as known, _rows_to(wish, output, scoring.origin(name), known, said) as write:
         skip = set_aside.folder if set_aside else None
-        rounds = (
-            watch_folders(wish.inputs, skip, known.__contains__, execution.poll)
-            if wish.watch
-            else [find_images(wish.inputs, skip, wish.data_root)]
-        )
-        report = lambda path, reason: output.problem(f"{path} {reason}")  # noqa: E731
+        watch = Watch(wish.inputs, skip, known.untouched, seconds=execution.poll)
         summary = stream_scores(
-            scoring, rounds, write, known, output.progress, limit=said["limit"], set_aside=set_aside, report=report
+            scoring,
+            watch.rounds() if wish.watch else [find_images(wish.inputs, skip, wish.data_root)],
+            write,
+            known,
+            output.progress,
+            limit=said["limit"],
+            set_aside=set_aside,
+            postpone=watch.postpone,
+            report=lambda path, reason: output.problem(f"{path} {reason}"),
         )
     _tell(summary, wish, output, scoring, name)
     return summary
@@ -178,14 +183,28 @@ def streamed(
 
 def _check(wish: Wish, output: Output, said: dict[str, Any]) -> None:
     from synood_cli.data.inputs import check_inputs
+    from synood_cli.store.outputs import descriptor_of
 
     if said["dry_run"]:
         raise UsageError("--dry-run is for one folder whose scores are kept in the workspace")
     if wish.move and wish.copy:
         raise UsageError("--move-ood and --copy-ood are two answers to one question", hint="give one of them")
-    if output.json and wish.to is None:
+    if output.json and (wish.to is None or descriptor_of(wish.to) == 1):
         raise UsageError("--json makes stdout one document, and the rows need another place", hint="-o FILE")
     check_inputs(wish.inputs, folders_only=wish.watch)
+    aside = wish.move or wish.copy
+    for given in wish.inputs:
+        if wish.to and _is_same(given, wish.to):
+            raise UsageError(f"{given} is an input, and -o would replace it", hint="-o another FILE")
+        if aside and _is_same(given, aside):
+            raise UsageError(f"the images of {given} are in {aside} already", hint="name another folder")
+
+
+def _is_same(given: str, place: Path) -> bool:
+    try:
+        return place.samefile(given)
+    except OSError:  # one of them does not exist, or is stdin
+        return False
 
 
 def _scoring(wish: Wish, settings: ScoreSettings, execution: Execution, place: Workspace | None) -> tuple[Scoring, str]:
@@ -200,7 +219,8 @@ def _scoring(wish: Wish, settings: ScoreSettings, execution: Execution, place: W
 
 @contextmanager
 def _rows_to(wish: Wish, output: Output, origin: Origin, known: Known, said: dict[str, Any]) -> Iterator[Write]:
-    from synood_cli.stages.score_file import format_for, score_file, text_writer
+    from synood_cli.stages.score_file import format_for, score_file
+    from synood_cli.stages.score_rows import text_writer
 
     format_ = format_for(wish.to, wish.format)
     if wish.to is None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from synood_cli.cli.command import stage_command
 from synood_cli.cli.eval import ood_sets
 from synood_cli.cli.options import from_option
 from synood_cli.cli.output import Output
+from synood_cli.csv_text import csv_header, csv_text, harmless
 from synood_cli.metrics.conventions import POSITIVE
 from synood_cli.settings_file import Config
 
@@ -156,9 +156,7 @@ def as_fields(row: SummaryRow) -> dict[str, Any]:
 
 def as_csv(rows: Sequence[SummaryRow]) -> bytes:
     """A line a variant, number of images and OOD set."""
-    lines: list[Mapping[str, Any]] = [as_fields(row) for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue().encode()
+    lines = [as_fields(row) for row in rows]
+    columns = list(lines[0])
+    safe = [line | {name: harmless(line[name]) for name in ("variant", "dataset")} for line in lines]
+    return os.fsencode(csv_header(columns) + csv_text(columns, safe))

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,32 +77,6 @@ def find_images(inputs: Sequence[str], skip: Path | None = None, data_root: Path
             yield _single(given)
 
 
-def watch_folders(
-    folders: Sequence[str], skip: Path | None, known: Callable[[str], bool], seconds: float
-) -> Iterator[Iterator[Found]]:
-    """Rounds of what has arrived in the folders, without end and `seconds` apart: each image that is not `known` and
-    whose size and time of change are those of the round before, so that none is read while it is being written.
-    """
-    before: dict[str, tuple[int, int]] = {}
-
-    def arrived() -> Iterator[Found]:
-        nonlocal before
-        growing: dict[str, tuple[int, int]] = {}
-        for image in find_images(folders, skip):
-            if known(image.path):
-                continue
-            look = _look(image.path)
-            if image.problem or (look is not None and before.get(image.path) == look):
-                yield image
-            elif look is not None:
-                growing[image.path] = look
-        before = growing
-
-    while True:
-        yield arrived()
-        time.sleep(seconds)
-
-
 def _below(root: str, skip: Path | None) -> Iterator[Found]:
     entered: set[tuple[int, int]] = set()
     if skip is not None and skip.is_dir():
@@ -150,14 +123,6 @@ def _single(path: str) -> Found:
     relative = os.path.relpath(path)
     outside = relative == os.pardir or relative.startswith(os.pardir + os.sep)
     return Found(path, os.path.abspath(path).lstrip(os.sep) if outside else relative)  # noqa: PTH100
-
-
-def _look(path: str) -> tuple[int, int] | None:
-    try:
-        status = Path(path).stat()
-    except OSError:  # it has gone again
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from synood_cli.config import ScoreSettings
+from synood_cli.data.identity import Identity
 from synood_cli.data.image_sets import set_fingerprint
 from synood_cli.data.sources import find_images
 from synood_cli.errors import UsageError
@@ -18,16 +19,24 @@ from synood_cli.records import AnyImage
 from synood_cli.stages.embed import BATCHES_PER_JOB
 from synood_cli.stages.heads import Detections, head_and_clip
 from synood_cli.stages.run import Run, batches, complete
-from synood_cli.stages.score_file import COLUMNS, Row, decision
+from synood_cli.stages.score_rows import COLUMNS, Row, decision
 from synood_cli.store.heads import HeadInfo
 from synood_cli.store.store import Artifact, Store
 
 
 class Scored(NamedTuple):
-    """What became of a job: detections of the images that could be read, and (reason or None) of each image."""
+    """What became of a job: detections of the images that could be read, (reason or None) of each image, and what each
+    image that is a file was when it was read."""
 
     detections: Detections
     problems: list[str | None]
+    identities: list[Identity | None]
+
+
+CHANGED = "it changed while it was read"
+"""Why a file has no row: what was scored and what is there may be two images."""
+
+NOT_FINITE_SCORE = "its score is not a finite number"
 
 
 def chosen_threshold(info: HeadInfo, settings: ScoreSettings, name: str) -> float:

@@ -1,47 +1,41 @@
-"""Score rows as bytes and files: csv, jsonl, a table for the eye, parquet. One row an image, with the COLUMNS.
+"""Files of score rows: `-o FILE`.
 
-A csv or jsonl file grows row by row and is gone on with: what is there is not scored again. Beside it,
+A csv or jsonl file grows row by row and is resumed: an image that has its row, and is still the image that was scored,
+is not scored again; one that was replaced gets another row, and the last row of a path counts. Beside it,
 FILE.head.json says which head scored it, so that the rows of two heads never mix.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 import secrets
+import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
+from synood_cli.data.identity import MISSING, content_sha256, settled, stamp_of, stamped_size
 from synood_cli.errors import StoreError, SynoodError, UsageError
 from synood_cli.records import printable
-from synood_cli.store.files import TEMPORARY, disk_errors, write_atomic
-
-Format = Literal["table", "csv", "jsonl", "parquet"]
-Row = dict[str, Any]
-Encode = Callable[[Iterable[Row]], bytes]
-Write = Callable[[Sequence[Row]], None]
-
-COLUMNS: Final = (
-    "path",
-    "score",
-    "decision",
-    "predicted_class",
-    "nearest_negative",
-    "nearest_similarity",
-    "error",
+from synood_cli.stages.score_rows import (
+    COLUMNS,
+    FILE_COLUMNS,
+    NUMBERS,
+    Format,
+    Row,
+    Write,
+    decision,
+    encoder,
+    read_rows,
+    text_writer,
 )
-NUMBERS: Final = ("score", "nearest_similarity")
+from synood_cli.store.files import TEMPORARY, disk_errors, write_atomic
+from synood_cli.store.outputs import new_file, open_stream, output_lock, write_all
+
 SUFFIXES: Final[dict[str, Format]] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-
-
-def decision(score: float, threshold: float) -> Literal["ind", "ood"]:
-    """InD iff S ≥ η."""
-    return "ind" if score >= threshold else "ood"
 
 
 def format_for(path: Path | None, said: Format | None) -> Format:
@@ -49,89 +43,85 @@ def format_for(path: Path | None, said: Format | None) -> Format:
     return said or ("table" if path is None else SUFFIXES.get(path.suffix.lower(), "csv"))
 
 
-def as_csv(rows: Iterable[Row]) -> bytes:
-    """Lines of CSV without the header. Names keep their very bytes, also those that are not UTF-8."""
-    text = io.StringIO()
-    csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
-    return os.fsencode(text.getvalue())
+class Verdict(NamedTuple):
+    """What the last row of a path says: the decision or "error", and the content that it is about."""
 
-
-def as_jsonl(rows: Iterable[Row]) -> bytes:
-    """One JSON object a line, in ASCII: a byte that is not UTF-8 is escaped as \\udcNN."""
-    return "".join(json.dumps(row) + "\n" for row in rows).encode("ascii")
-
-
-class Table:
-    """Aligned columns, for the eye: each as wide as its widest cell so far."""
-
-    def __init__(self) -> None:
-        self._widths = [len(column) for column in COLUMNS]
-
-    def __call__(self, rows: Iterable[Row]) -> bytes:
-        from rich.cells import cell_len
-
-        texts = [[_cell(row[column]) for column in COLUMNS] for row in rows]
-        for place in range(len(COLUMNS)):
-            self._widths[place] = max([self._widths[place], *(cell_len(row[place]) for row in texts)])
-        padded = (
-            "  ".join(text + " " * (width - cell_len(text)) for text, width in zip(row, self._widths, strict=True))
-            for row in texts
-        )
-        return "".join(line.rstrip() + "\n" for line in padded).encode("utf-8", "backslashreplace")
-
-
-def encoder(format_: Format) -> tuple[Encode, bool]:
-    """(what turns rows into bytes, whether a header goes first) of a format that is text."""
-    encoders: dict[Format, Encode] = {"csv": as_csv, "jsonl": as_jsonl, "table": Table()}
-    if format_ not in encoders:
-        raise UsageError(f"{format_} is no text for stdout", hint=f"-o FILE.{format_}")
-    return encoders[format_], format_ != "jsonl"
-
-
-def header(encode: Encode) -> bytes:
-    """The first line: the names of the columns."""
-    return encode([{column: column for column in COLUMNS}])
-
-
-def text_writer(format_: Format, write: Callable[[bytes], object], *, fresh: bool = True) -> Write:
-    """Writes rows as text by means of `write`; a `fresh` place gets the header first."""
-    encode, headed = encoder(format_)
-    if fresh and headed:
-        write(header(encode))
-
-    def write_rows(rows: Sequence[Row]) -> None:
-        if rows:
-            write(encode(rows))
-
-    return write_rows
+    says: str
+    sha256: str | None
+    stamp: str
 
 
 class Known:
-    """The paths that have their row, and what it says: in a database of its own on the disk, not in memory, since there
-    may be millions; it is gone when it is closed."""
+    """The images that have their row, and what it says: in a database of its own on the disk, not in memory, since
+    there may be millions; it is gone when it is closed."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None)
-        self._db.execute("pragma synchronous = off")
-        self._db.execute("create table known (path blob primary key, says text) without rowid")
+        with _temporary_room():
+            self._db.execute("pragma synchronous = off")
+            self._db.execute(
+                "create table known (path blob primary key, says text, sha256 text, stamp text) without rowid"
+            )
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Remember these rows."""
-        values = ((os.fsencode(row["path"]), row["decision"] or "error") for row in rows)
-        self._db.execute("begin")
-        self._db.executemany("insert or ignore into known values (?, ?)", values)
-        self._db.execute("commit")
+        """Remember these rows: the last one of a path."""
+        values = ((_key(row["path"]), row["decision"] or "error", row["sha256"], row["stamp"]) for row in rows)
+        with _temporary_room():
+            self._db.execute("begin")
+            self._db.executemany("insert or replace into known values (?, ?, ?, ?)", values)
+            self._db.execute("commit")
 
-    def __contains__(self, path: str) -> bool:
-        return self.says(path) is not None
+    def verdict(self, path: str) -> Verdict | None:
+        """What the last row of `path` says, whatever is there now."""
+        query = "select says, sha256, coalesce(stamp, '') from known where path = ?"
+        row = self._db.execute(query, [_key(path)]).fetchone()
+        return None if row is None else Verdict(*row)
 
-    def says(self, path: str) -> str | None:
-        """The decision in its row, or "error"; None where it has no row."""
-        row = self._db.execute("select says from known where path = ?", [os.fsencode(path)]).fetchone()
-        return None if row is None else str(row[0])
+    def untouched(self, path: str) -> bool:
+        """Whether `path` has a row, and looks as it did when it was scored. Nothing is read."""
+        verdict = self.verdict(path)
+        return verdict is not None and stamp_of(Path(path)) == verdict.stamp
+
+    def current(self, path: str) -> Verdict | None:
+        """What the last row of `path` says, if that is about what is there now, or if nothing is there any more.
+
+        A file that looks otherwise than when it was scored, but has the same size, is read and compared.
+        """
+        verdict = self.verdict(path)
+        if verdict is None:
+            return None
+        now = stamp_of(Path(path))
+        if now in (MISSING, verdict.stamp):
+            return verdict
+        if verdict.sha256 is None or stamped_size(verdict.stamp) not in (None, stamped_size(now)):
+            return None
+        try:
+            if content_sha256(Path(path)) != verdict.sha256:
+                return None
+        except OSError:  # scoring it will tell why
+            return None
+        if stamp_of(Path(path)) == now:
+            with _temporary_room():
+                self._db.execute("update known set stamp = ? where path = ?", [settled(now), _key(path)])
+        return verdict
 
     def close(self) -> None:
         self._db.close()
+
+
+def _key(path: str) -> bytes:
+    return os.fsencode(path.removeprefix("./"))  # which csv puts before a name that begins like a formula
+
+
+@contextlib.contextmanager
+def _temporary_room() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreError(
+            f"cannot keep the list of the images that have their row: {error}",
+            hint="make room in the temporary folder, or choose another one: TMPDIR=DIR",
+        ) from error
 
 
 class Origin(NamedTuple):
@@ -146,73 +136,110 @@ class Origin(NamedTuple):
 def score_file(
     path: Path, format_: Format, origin: Origin, known: Known, *, anew: bool, retry_failed: bool
 ) -> Iterator[Write]:
-    """Within: what writes rows to the end of the file `path`, each batch on the disk when it returns.
+    """Within: what writes rows to the end of the file `path`, each batch on the disk when it returns. The file is held:
+    another process that would write to it is refused.
 
     Complete rows that are there stay, with the decision that `origin.threshold` gives, and become `known`; a row that
-    a crash has cut is dropped, and with `retry_failed` those that hold an error. `anew` begins at nothing. Raises
-    UsageError when the file was written by another head, or is in a format that cannot be gone on with.
+    a crash has cut is dropped, and with `retry_failed` those that hold an error. `anew` begins at nothing, once there
+    is a row to write. A pipe, a device or an open file of this process (/dev/stdout) takes rows as they come.
+
+    Raises UsageError when the file was written by another head or an older synood, or is in a format that cannot be
+    resumed; StoreError when another process holds it, or the disk refuses.
     """
-    path = Path(os.path.realpath(path))
-    with disk_errors(path):
-        special = path.exists() and not path.is_file() and not path.is_dir()  # a pipe or a device
-        begun = not (anew or special) and path.is_file() and path.stat().st_size > 0
-    grows = format_ in ("csv", "jsonl") and not special
-    if begun and not grows:
-        raise UsageError(
-            f"{printable(str(path))} is there already, and {format_} cannot be gone on with",
-            hint="--force writes it anew; csv and jsonl go on where they stopped",
-        )
-    if format_ == "parquet":
-        with _parquet(path) as write:
-            yield write
+    stream = open_stream(path)
+    if stream is not None:
+        with stream:
+            yield _stream_writer(path, format_, stream)
         return
-    about = path.with_name(path.name + ".head.json")
-    if begun:
-        _require_same_head(path, about, origin)
-        _take_over(path, format_, origin.threshold, known, retry_failed=retry_failed)
+    path = Path(os.path.realpath(path))
+    with output_lock(path):
+        with disk_errors(path):
+            begun = not anew and path.is_file() and path.stat().st_size > 0
+        if begun and format_ not in ("csv", "jsonl"):
+            raise UsageError(
+                f"{printable(str(path))} exists, and {format_} cannot be resumed",
+                hint="--force replaces it; csv and jsonl are resumed",
+            )
+        if format_ == "parquet":
+            with _parquet(path) as write:
+                yield write
+            return
+        about = path.with_name(path.name + ".head.json")
+        if begun:
+            _require_same_head(path, about, origin)
+            _take_over(path, format_, origin.threshold, known, retry_failed=retry_failed)
+        with _growing(path, about, format_, origin, begun=begun) as write:
+            yield write
+
+
+def _stream_writer(path: Path, format_: Format, stream: BinaryIO) -> Write:
+    if format_ == "parquet":
+        raise UsageError(f"{printable(str(path))} is no file, and parquet needs one", hint="--format csv, or jsonl")
+
+    def write_through(content: bytes) -> None:
+        with disk_errors(path):
+            write_all(stream, content)
+
+    return text_writer(format_, write_through, FILE_COLUMNS)
+
+
+@contextlib.contextmanager
+def _growing(path: Path, about: Path, format_: Format, origin: Origin, *, begun: bool) -> Iterator[Write]:
+    """Appends rows to `path`. What is there of another head goes when the first rows come, not before."""
+    encode, header = encoder(format_, FILE_COLUMNS)
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab" if begun else "wb", buffering=0)
-    with file:
-        if grows:
-            write_atomic(about, json.dumps(origin._asdict()).encode() + b"\n")
+        file = path.open("ab", buffering=0)
 
-        def write_through(content: bytes) -> None:
+    def append(content: bytes) -> None:
+        with disk_errors(path):
+            write_all(file, content)
+            os.fsync(file.fileno())
+
+    def begin() -> None:
+        if not begun:
             with disk_errors(path):
-                left = memoryview(content)
-                while left:
-                    left = left[file.write(left) or 0 :]
-                if grows:
-                    os.fsync(file.fileno())
+                file.truncate(0)
+        write_atomic(about, json.dumps(origin._asdict()).encode() + b"\n")
+        if not begun and header:
+            append(header)
 
-        yield text_writer(format_, write_through, fresh=not begun)
+    waiting = [begin]
+
+    def write(rows: Sequence[Row]) -> None:
+        while waiting:
+            waiting.pop()()
+        if rows:
+            append(encode(rows))
+
+    with file:
+        yield write
+        write([])
 
 
 def _require_same_head(path: Path, about: Path, origin: Origin) -> None:
     shown = printable(str(path))
     try:
         before = Origin(**json.loads(about.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(
-            f"{shown} is there already, and nothing says which head scored it (no {about.name})",
-            hint="name another file, or --force to write it anew",
+            f"{shown} exists, and nothing says which head scored it (no {about.name})",
+            hint="name another file, or --force to replace it",
         ) from error
     if before.head != origin.head:
         raise UsageError(
-            f"{shown} holds the scores of another head ({printable(before.name)})",
-            hint="name another file, or --force to write it anew",
+            f"{shown} holds the scores of another head ({printable(str(before.name))})",
+            hint="name another file, or --force to replace it",
         )
 
 
 def _take_over(path: Path, format_: Format, threshold: float, known: Known, *, retry_failed: bool) -> None:
     """Rewrite the file with its complete rows, decided by `threshold`, and remember them."""
-    encode, headed = encoder(format_)
+    encode, header = encoder(format_, FILE_COLUMNS)
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     try:
         with disk_errors(path), path.open("rb") as old, temporary.open("xb") as new:
-            if headed:
-                new.write(header(encode))
-            for rows in _read_rows(old, format_, path):
+            new.write(header)
+            for rows in read_rows(old, format_, path):
                 kept = [
                     row | {"decision": row["decision"] and decision(row["score"], threshold)}
                     for row in rows
@@ -223,70 +250,16 @@ def _take_over(path: Path, format_: Format, threshold: float, known: Known, *, r
             new.flush()
             os.fsync(new.fileno())
         with disk_errors(path):
+            shutil.copymode(path, temporary)
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-_READ_AT_ONCE: Final = 1000
-
-
-def _read_rows(file: BinaryIO, format_: Format, path: Path) -> Iterator[list[Row]]:
-    rows: list[Row] = []
-    for number, record in enumerate(_records(file, quoted=format_ == "csv"), start=1):
-        if format_ == "csv" and number == 1:
-            if record != header(as_csv):
-                raise _not_ours(path, number)
-            continue
-        try:
-            rows.append(_from_csv(record) if format_ == "csv" else _from_json(record))
-        except (ValueError, KeyError, TypeError) as error:
-            raise _not_ours(path, number) from error
-        if len(rows) == _READ_AT_ONCE:
-            yield rows
-            rows = []
-    yield rows
-
-
-def _records(file: BinaryIO, *, quoted: bool) -> Iterator[bytes]:
-    """The complete records; one that is cut off at the end is left out. A quoted name may hold line ends."""
-    parts: list[bytes] = []
-    open_quote = False
-    for line in file:
-        parts.append(line)
-        open_quote ^= quoted and bool(line.count(b'"') % 2)
-        if line.endswith(b"\n") and not open_quote:
-            yield b"".join(parts)
-            parts = []
-
-
-def _from_csv(record: bytes) -> Row:
-    [cells] = csv.reader(io.StringIO(os.fsdecode(record), newline=""))
-    row: Row = dict(zip(COLUMNS, (cell or None for cell in cells), strict=True))
-    return _checked(row | {name: None if row[name] is None else float(row[name]) for name in NUMBERS})
-
-
-def _from_json(record: bytes) -> Row:
-    row = json.loads(record)
-    return _checked({column: row[column] for column in COLUMNS})
-
-
-def _checked(row: Row) -> Row:
-    if not row["path"] or (row["decision"] is None) != (row["score"] is None):
-        raise ValueError
-    return row
-
-
-def _not_ours(path: Path, number: int) -> StoreError:
-    return StoreError(
-        f"{printable(str(path))}: record {number} is no row of scores",
-        hint="name another file, or --force to replace it",
-    )
-
-
 @contextlib.contextmanager
 def _parquet(path: Path) -> Iterator[Write]:
-    """Writes row groups to a temporary file, which becomes `path` in the end; an interruption is an end too."""
+    """Writes row groups to a scratch file, which becomes `path` at the end. An interruption is an end too, once there
+    are rows."""
     try:
         import pyarrow as arrow
         from pyarrow import parquet
@@ -294,38 +267,54 @@ def _parquet(path: Path) -> Iterator[Write]:
         raise SynoodError(
             "parquet needs pyarrow, which is not installed", hint="pip install 'synood[parquet]'"
         ) from error
-    schema = arrow.schema([(name, arrow.float64() if name in NUMBERS else arrow.string()) for name in COLUMNS])
-    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+    kinds = dict.fromkeys(COLUMNS, arrow.string()) | dict.fromkeys(NUMBERS, arrow.float64())
+    schema = arrow.schema([*kinds.items(), ("path_bytes", arrow.binary())])
     waiting: list[Row] = []
+    written = 0
 
-    def flush() -> None:
-        rows = [row | {"path": printable(row["path"])} for row in waiting]
+    with new_file(path) as scratch:
         with disk_errors(path):
-            writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
-        waiting.clear()
+            writer = parquet.ParquetWriter(scratch, schema)
 
-    def write(rows: Sequence[Row]) -> None:
-        waiting.extend(rows)
-        if len(waiting) >= _ROW_GROUP:
+        def flush() -> None:
+            with disk_errors(path):
+                writer.write_table(arrow.Table.from_pylist([_named(row) for row in waiting], schema=schema))
+            waiting.clear()
+
+        def write(rows: Sequence[Row]) -> None:
+            nonlocal written
+            written += len(rows)
+            waiting.extend(rows)
+            if len(waiting) >= _ROW_GROUP:
+                flush()
+
+        def finish() -> None:
             flush()
+            with disk_errors(path):
+                writer.close()
 
-    with disk_errors(path):
-        writer = parquet.ParquetWriter(temporary, schema)
-    try:
+        stopped: BaseException | None = None
         try:
             yield write
-        finally:
-            flush()
-            writer.close()
-            with disk_errors(path):
-                temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        except BaseException as stop:
+            if not written:
+                writer.close()
+                raise
+            stopped = stop
+        finish()
+    if stopped is not None:
+        raise stopped
+
+
+def _named(row: Row) -> Row:
+    """A row as Parquet can hold it: a path that is not UTF-8 is escaped, and its bytes are in `path_bytes`."""
+    try:
+        row["path"].encode("utf-8")
+    except UnicodeEncodeError:
+        content = os.fsencode(row["path"])
+        return row | {"path": content.decode("utf-8", "backslashreplace"), "path_bytes": content}
+    return row | {"path_bytes": None}
 
 
 _ROW_GROUP: Final = 20_000
 """Rows of a parquet row group: a few megabytes."""
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else printable(str(value))

@@ -9,15 +9,17 @@ from itertools import islice
 from pathlib import Path
 
 from synood_cli.config import Execution, ScoreSettings
+from synood_cli.data.identity import MISSING, Identity
 from synood_cli.data.inputs import Found
-from synood_cli.data.set_aside import SetAside
+from synood_cli.data.set_aside import ChangedError, SetAside
 from synood_cli.errors import ItemError
 from synood_cli.records import ModelSpec
 from synood_cli.runners.local import LocalRunner
 from synood_cli.stages.embed import BATCHES_PER_JOB
 from synood_cli.stages.run import WORKERS, Progress
-from synood_cli.stages.score import Scored, described_rows
-from synood_cli.stages.score_file import COLUMNS, Known, Origin, Row, Write
+from synood_cli.stages.score import CHANGED, Scored, described_rows
+from synood_cli.stages.score_file import Known, Origin
+from synood_cli.stages.score_rows import FILE_COLUMNS, Row, Write
 from synood_cli.store.files import sha256_bytes, sha256_file
 from synood_cli.store.heads import TENSOR_FILE, HeadInfo
 from synood_cli.store.store import canonical_json
@@ -74,20 +76,23 @@ class Scoring:
         }
         jobs = [[Path(image.path) for image in readable]] if readable else []
         problems: dict[str, str] = {image.path: image.problem for image in images if image.problem is not None}
+        identities: dict[str, Identity | None] = {}
         described: Iterator[Row] = iter(())
         for scored in self.runner.map("score", options, jobs):
             found: Scored = scored
-            problems |= {
-                image.path: problem for image, problem in zip(readable, found.problems, strict=True) if problem
-            }
+            for image, problem, identity in zip(readable, found.problems, found.identities, strict=True):
+                identities[image.path] = identity
+                if problem:
+                    problems[image.path] = problem
             described = iter(described_rows(self.info, found.detections, self.threshold))
-        empty = dict.fromkeys(COLUMNS)
         return [
-            empty | {"path": image.path, "error": problems[image.path]}
-            if image.path in problems
-            else empty | {"path": image.path} | next(described)
-            for image in images
+            self._row(image.path, identities.get(image.path), problems.get(image.path), described) for image in images
         ]
+
+    def _row(self, path: str, identity: Identity | None, problem: str | None, described: Iterator[Row]) -> Row:
+        sha256, stamp = identity or Identity(None, MISSING)
+        row = dict.fromkeys(FILE_COLUMNS) | {"path": path, "sha256": sha256, "stamp": stamp}
+        return row | ({"error": problem} if problem else next(described))
 
 
 def stream_scores(
@@ -99,57 +104,100 @@ def stream_scores(
     *,
     limit: int | None = None,
     set_aside: SetAside | None = None,
+    postpone: Callable[[str], bool] = lambda _: False,
     report: Callable[[str, str], None],
 ) -> Summary:
     """Score the images of each round that are not `known`, write their rows, and set those that are OOD aside.
 
     A row is written before its image is moved: what an interruption leaves unmoved is moved when the image comes by
-    again. `limit` ends after so many new rows. `report` is told (path, reason) of what stays.
+    again. What is moved is what was scored: an image that is replaced in between is scored once more in its round.
+    `limit` ends after so many new rows. An image that cannot be read has no row yet where `postpone` says so of its
+    path: it will come again. `report` is told (path, reason) of what stays.
     """
-    summary = Summary()
-    size = scoring.execution.batch_size * BATCHES_PER_JOB
+    stream = _Stream(scoring, write, known, progress, limit, set_aside, postpone, report)
     progress.start("score", limit)
+    for images in rounds:
+        changed: list[Found] = []
+        stream.score(images, changed.append)
+        stream.score(changed, None)
+        if stream.left == 0:
+            break
+    return stream.summary
 
-    def new(images: Iterable[Found]) -> Iterator[Found]:
+
+@dataclass
+class _Stream:
+    """One call of stream_scores."""
+
+    scoring: Scoring
+    write: Write
+    known: Known
+    progress: Progress
+    limit: int | None
+    set_aside: SetAside | None
+    postpone: Callable[[str], bool]
+    report: Callable[[str, str], None]
+    summary: Summary = field(default_factory=Summary)
+
+    @property
+    def left(self) -> int | None:
+        """How many new rows the limit allows."""
+        return None if self.limit is None else max(0, self.limit - self.summary.done - self.summary.failed)
+
+    def score(self, images: Iterable[Found], again: Callable[[Found], None] | None) -> None:
+        """Score the new ones of `images`; what changed meanwhile goes to `again`, or stays as it is."""
+        size = self.scoring.execution.batch_size * BATCHES_PER_JOB
+        coming = self._new(images, again)
+        while part := _next_part(coming, size if self.left is None else min(size, self.left)):
+            scored = list(zip(part, self.scoring.rows(part), strict=True))
+            if again is not None:
+                for image in [image for image, row in scored if row["error"] == CHANGED]:
+                    again(image)
+                scored = [(image, row) for image, row in scored if row["error"] != CHANGED]
+            scored = [(image, row) for image, row in scored if not (row["error"] and self.postpone(image.path))]
+            rows = [row for _, row in scored]
+            self.write(rows)
+            self.known.add(rows)
+            for image, row in scored:
+                if row["error"]:
+                    self.summary.failed += 1
+                else:
+                    self.summary.done += 1
+                if row["decision"] == "ood":
+                    self.summary.ood += 1
+                    self._put_aside(image, row["sha256"], again)
+            self.progress.advance(len(part))
+
+    def _new(self, images: Iterable[Found], again: Callable[[Found], None] | None) -> Iterator[Found]:
+        """Those that have no row. Of an image that has one it is counted what the row says."""
         for image in images:
-            says = known.says(image.path)
-            if says is None:
+            verdict = self.known.current(image.path) if image.problem is None else self.known.verdict(image.path)
+            if verdict is None:
                 yield image
                 continue
-            summary.skipped += 1
-            summary.known_failed += says == "error"
-            if says == "ood":
-                summary.known_ood += 1
-                put_aside(image)
+            self.summary.skipped += 1
+            self.summary.known_failed += verdict.says == "error"
+            if verdict.says == "ood":
+                self.summary.known_ood += 1
+                self._put_aside(image, verdict.sha256, again)
 
-    def put_aside(image: Found) -> None:
+    def _put_aside(self, image: Found, sha256: str | None, again: Callable[[Found], None] | None) -> None:
         source = Path(image.path)
-        if set_aside is None or not os.path.lexists(source):  # it has been moved already
+        if self.set_aside is None or sha256 is None or not os.path.lexists(source):  # it has been moved already
             return
         try:
-            set_aside(source, image.name)
+            self.set_aside(source, image.name, sha256)
+        except ChangedError as error:
+            if again is not None:
+                again(image)
+                return
+            self._stuck(image, error)
         except ItemError as error:
-            summary.stuck += 1
-            report(image.path, f"is out-of-distribution and stays where it is: {error.message}")
+            self._stuck(image, error)
 
-    for images in rounds:
-        coming = new(images)
-        while part := _next_part(coming, size if limit is None else min(size, limit - summary.done - summary.failed)):
-            rows = scoring.rows(part)
-            write(rows)
-            known.add(rows)
-            for image, row in zip(part, rows, strict=True):
-                if row["error"]:
-                    summary.failed += 1
-                else:
-                    summary.done += 1
-                if row["decision"] == "ood":
-                    summary.ood += 1
-                    put_aside(image)
-            progress.advance(len(part))
-        if limit is not None and summary.done + summary.failed >= limit:
-            break
-    return summary
+    def _stuck(self, image: Found, error: ItemError) -> None:
+        self.summary.stuck += 1
+        self.report(image.path, f"is out-of-distribution and stays where it is: {error.message}")
 
 
 def _next_part(images: Iterator[Found], size: int) -> list[Found]:

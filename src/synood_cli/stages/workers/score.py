@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from synood_cli.config import Execution
+from synood_cli.data.identity import Identity, content_sha256, settled, stamp_of
 from synood_cli.records import ModelSpec, Place, Precision
-from synood_cli.stages.heads import require_clip
-from synood_cli.stages.score import Scored
+from synood_cli.stages.heads import Detections, require_clip
+from synood_cli.stages.score import CHANGED, NOT_FINITE_SCORE, Scored
 from synood_cli.stages.workers.embed import EmbeddingWorker, clip_description
 from synood_cli.stages.workers.torch_head import TorchHead
 from synood_cli.store.heads import Head
@@ -24,6 +27,37 @@ class ScoringWorker:
         self._head = TorchHead.of(read, self._clip.device)
 
     def __call__(self, places: Sequence[Place]) -> Scored:
-        """Detections of the images that can be read, and why the others cannot."""
+        """Detections of the images that can be read, and why the others cannot; of each file, what it was."""
+        before = [stamp_of(place) if isinstance(place, Path) else None for place in places]
         features, problems = self._clip.encode(places)
-        return Scored(self._head.detect(features), problems)
+        looked_at = zip(places, before, problems, strict=True)
+        identities = [
+            None if stamp is None else _identity(place, stamp, problem) for place, stamp, problem in looked_at
+        ]
+        found = self._head.detect(features)
+        finite = np.isfinite(found.scores) & np.isfinite(found.nearest_similarity)
+        verdicts = iter(finite.tolist())
+        kept: list[bool] = []  # of the rows of `found`
+        reasons: list[str | None] = []
+        for problem, identity in zip(problems, identities, strict=True):
+            reason = problem
+            if problem is None:
+                is_finite = next(verdicts)
+                changed = identity is not None and identity.sha256 is None
+                reason = CHANGED if changed else None if is_finite else NOT_FINITE_SCORE
+                kept.append(reason is None)
+            reasons.append(reason)
+        return Scored(Detections(*(values[np.array(kept, dtype=bool)] for values in found)), reasons, identities)
+
+
+def _identity(place: Place, before: str, problem: str | None) -> Identity:
+    """What the file at `place` was when it was read. Its content has no hash when it could not be read (`problem`), or
+    is not certain to be what was read, because its stamp is not what it was `before`."""
+    assert isinstance(place, Path)
+    if problem is not None:
+        return Identity(None, before)
+    try:
+        sha256 = content_sha256(place)
+    except OSError:
+        return Identity(None, before)
+    return Identity(sha256, settled(before)) if stamp_of(place) == before else Identity(None, before)

@@ -1,0 +1,86 @@
+"""Folders that grow: what has arrived in them, round by round, once it is whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from synood_cli.data.identity import MISSING, seconds_since_change, stamp_of
+from synood_cli.data.inputs import Found, find_images
+
+PATIENCE: Final = 60.0
+"""Seconds after its last change for which a file that cannot be read is taken for one that is still being written."""
+
+
+@dataclass
+class _Arrival:
+    """A file that has no row yet: how it looks, since when, and whether it was tried like that."""
+
+    stamp: str
+    since: float
+    tried: bool = False
+
+
+class Watch:
+    """Looks into folders every `seconds`, without end. An image is taken once it looks as it did in the round before,
+    so that none is read while it is being written; one that `known` knows is not taken.
+
+    A writer may pause for longer than that. So one that could not be read is to be given back (`postpone`): it is taken
+    again when it has changed, and a last time when it has not changed for `patience` seconds.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[str],
+        skip: Path | None,
+        known: Callable[[str], bool],
+        *,
+        seconds: float,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._folders = folders
+        self._skip = skip
+        self._known = known
+        self._seconds = seconds
+        self._patience = patience
+        self._arrivals: dict[str, _Arrival] = {}
+
+    def rounds(self) -> Iterator[Iterator[Found]]:
+        """What can be taken, round by round."""
+        while True:
+            yield self._round()
+            time.sleep(self._seconds)
+
+    def postpone(self, path: str) -> bool:
+        """Whether the image at `path`, which could not be read, will be taken again: its writer may not be done."""
+        arrival = self._arrivals.get(path)
+        if arrival is None or self._is_old(arrival):
+            return False
+        arrival.tried = True
+        return True
+
+    def _round(self) -> Iterator[Found]:
+        before, self._arrivals = self._arrivals, {}
+        for image in find_images(self._folders, self._skip):
+            if self._known(image.path):
+                continue
+            if image.problem:
+                yield image
+                continue
+            stamp = stamp_of(Path(image.path))
+            arrival = before.get(image.path)
+            if stamp == MISSING:  # it has gone again
+                continue
+            if arrival is None or arrival.stamp != stamp:
+                self._arrivals[image.path] = _Arrival(stamp, time.monotonic())
+                continue
+            self._arrivals[image.path] = arrival
+            if not arrival.tried or self._is_old(arrival):
+                yield image
+
+    def _is_old(self, arrival: _Arrival) -> bool:
+        waited = time.monotonic() - arrival.since
+        return max(waited, seconds_since_change(arrival.stamp)) >= self._patience
