@@ -126,7 +126,8 @@ def test_scores_have_a_row_for_every_file(study: Path, made, kinds) -> None:
     assert_named({name: row["error"] or "" for name, row in rows.items()}, bad, "")
     again = synood(study, "score", study / "photos/cat", "--format", "csv")
     lines = list(csv.reader(io.StringIO(os.fsdecode(again.out))))
-    assert [line[0] for line in lines[1:]] == [*sorted(good, key=os.fsencode), *(row for row in rows if row in bad)]
+    paths = [line[0].removeprefix("./") for line in lines[1:]]  # before a name that begins like a formula
+    assert paths == [*sorted(good, key=os.fsencode), *(row for row in rows if row in bad)]
     assert "reused" in again.err
 
 
