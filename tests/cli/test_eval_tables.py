@@ -92,7 +92,7 @@ def test_latex_is_escaped_and_balanced() -> None:
     text = as_latex(RESULT).decode()
     assert r"100\% \& co\_ (head@2) & 85.00 & 15.00 \\" in text
     assert r"AdaNeg (head@2)$\dagger$ & 90.00 & 10.00 \\" in text
-    assert r" & \multicolumn{2}{c}{a|b} \\" in text
+    assert r" & \multicolumn{2}{c}{a\textbar{}b} \\" in text
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
     columns = re.search(r"\\begin{tabular}{(l[r]+)}", text)
     assert columns is not None
@@ -111,7 +111,10 @@ def test_csv_has_all_numbers_and_the_difference_of_its_row() -> None:
     assert found["Energy", "average"]["model"] == "/models/resnet50"
     printed = [row for row in rows if row["source"].startswith("published: Li et al., ICCV 2025")]
     assert len(printed) == len(PUBLISHED)
-    assert {row["fpr95_positive"] for row in printed} == {"ind"}
+    assert {row["method"]: row["fpr95_positive"] for row in printed} == {
+        "MCM": "ind", "NegLabel": "ind", "CSP": "ind", "AdaNeg": "ood", "SynOOD": "ind",
+    }  # fmt: skip
+    assert {row["tpr"] for row in rows} == {"0.95"}
 
 
 def test_published_rows_stand_in_the_columns_that_they_share() -> None:
@@ -123,8 +126,44 @@ def test_published_rows_stand_in_the_columns_that_they_share() -> None:
         )
     ).decode()
     assert r"| SynOOD \[published, ViT-B/16, imagenet-ood\] | 95.29 | 22.94 | 99.57 | 1.57 | 97.01 | 14.27 |" in text
-    assert r"| AdaNeg† \[published, ViT-B/16, imagenet-ood\] | – | – | – | – | 96.66 | 18.92 |" in text
+    assert r"| AdaNeg†‡ \[published, ViT-B/16, imagenet-ood\] | – | – | – | – | 96.66 | 18.92 |" in text
+    assert "‡ FPR95 under the other convention: OOD is positive (OpenOOD v1.5, AdaNeg)." in text
     assert "openood-imagenet" not in text
+
+
+def test_published_rows_of_the_other_convention_are_marked_and_of_another_rate_left_out() -> None:
+    rows = [metric("MCM", name, 0.5) for name in ("Textures", "iNaturalist", "average")]
+    result = RESULT._replace(rows=rows, published=published_rows(), differences=[])
+    turned = as_latex(result._replace(positive="ood")).decode()
+    assert r"AdaNeg$\dagger$ [published, ViT-B/16, imagenet-ood] & -- & -- & -- & -- & 96.66 & 18.92 \\" in turned
+    assert r"SynOOD$\ddagger$ [published, ViT-B/16, imagenet-ood] & 95.29 & 22.94" in turned
+    assert "% ‡ FPR95 under the other convention: InD is positive (MCM, NegLabel, CSP, SynOOD)." in turned
+    at_90 = as_markdown(result._replace(tpr=0.9)).decode()
+    assert "Textures FPR90 ↓" in at_90
+    assert r"| SynOOD \[published, ViT-B/16, imagenet-ood\] | 95.29 | – | 99.57 | – | 97.01 | – |" in at_90
+
+
+ODD = 'a|b &amp; $x$ ~~c~~ <i>\n[d](e) `f`_g_ \\ "h" {%} #^'
+
+
+def test_names_of_any_characters_stay_in_their_cells() -> None:
+    result = RESULT._replace(
+        rows=[metric("MCM", ODD, 0.5), metric("NegLabel", ODD, 0.6, head="head@1")],
+        differences=[difference(method="NegLabel", head="head@1", dataset=ODD)],
+    )
+    markdown = as_markdown(result).decode()
+    cell = r"a\|b \&amp; \$x\$ \~\~c\~\~ \<i\>\\n\[d\](e) \`f\`\_g\_ \\ " + '"h" {%} #^'
+    assert f"| method | {cell} AUROC ↑ | {cell} FPR95 ↓ |" in markdown.splitlines()
+    assert len({line.count("|") - line.count(r"\|") for line in markdown.splitlines()[2:5]}) == 1
+    latex = as_latex(result).decode()
+    cell = (
+        r"a\textbar{}b \&amp; \$x\$ \textasciitilde{}\textasciitilde{}c\textasciitilde{}\textasciitilde{} "
+        r"\textless{}i\textgreater{}\textbackslash{}n[d](e) `f`\_g\_ \textbackslash{} "
+        r"\textquotedbl{}h\textquotedbl{} \{\%\} \#\textasciicircum{}"
+    )
+    assert rf" & \multicolumn{{2}}{{c}}{{{cell}}} \\" in latex.splitlines()
+    rows = list(csv.DictReader(io.StringIO(as_csv(result).decode(), newline="")))
+    assert [row["dataset"] for row in rows] == [ODD, ODD]
 
 
 def test_the_papers_average_is_that_of_its_sets() -> None:

@@ -11,6 +11,7 @@ from synood_cli.cli.output import Output
 from synood_cli.csv_text import csv_header, csv_text, harmless
 from synood_cli.metrics.conventions import ADAPTS, AVERAGE, MCM, POSITIVE, model_label, reference_name, table_place
 from synood_cli.records import printable
+from synood_cli.reports.published import TPR as PUBLISHED_TPR
 
 if TYPE_CHECKING:
     from synood_cli.store.store import Artifact, Store
@@ -89,11 +90,12 @@ def show_result(output: Output, result: Result) -> None:
         show_resources(output, result.resources)
     if result.published:
         output.line("")
-        columns = ["published", "backbone", "suite", "dataset", "AUROC", "FPR95", ADAPTS]
+        columns = ["published", "backbone", "suite", "dataset", "AUROC", "FPR95", "positive", ADAPTS]
         cells = [
             (
                 *(row[name] for name in ("method", "backbone", "suite", "dataset")),
                 *(percent(row[name]) for name in ("auroc", "fpr95")),
+                {"ind": "InD", "ood": "OOD"}[row["fpr95_positive"]],
                 _mark(row),
             )
             for row in result.published
@@ -168,12 +170,12 @@ def show_resources(output: Output, resources: Sequence[Row]) -> None:
 
 
 def as_csv(result: Result) -> bytes:
-    """One line a method and data set, published results too (`source`), in shares; the difference from the reference
-    in columns of its own."""
+    """One line a method and data set, published results too (`source`), in shares; `fpr95` at the true-positive rate
+    `tpr`; the difference from the reference in columns of its own."""
     apart = {(row["method"], row["head"], row["dataset"]): row for row in result.differences}
     named = ["method", "head", "clip", "model", "adapts", "dataset"]
     metrics = [name for name in result.rows[0] if name not in named]
-    columns = ["source", *named, *metrics, "against_method", "against_head"]
+    columns = ["source", *named, *metrics, "tpr", "against_method", "against_head"]
     columns += [f"{name}_difference{end}" for name in ("auroc", "fpr95") for end in ("", "_low", "_high")]
     lines = []
     for row in result.rows:
@@ -184,9 +186,10 @@ def as_csv(result: Result) -> bytes:
             for end in ("", "_low", "_high")
         }
         against = {name: other.get(name) for name in ("against_method", "against_head")}
-        lines.append({"source": "", **row, **against, **differences, "adapts": int(row["adapts"])})
+        own = {"source": "", "adapts": int(row["adapts"]), "tpr": result.tpr}
+        lines.append({**row, **against, **differences, **own})
     for row in result.published:
-        numbers = {"auroc": row["auroc"], "fpr95": row["fpr95"], "fpr95_positive": "ind"}
+        numbers = {name: row[name] for name in ("auroc", "fpr95", "fpr95_positive")} | {"tpr": PUBLISHED_TPR}
         dataset = f"{row['suite']}/{row['dataset']}"
         about = {"method": row["method"], "model": row["backbone"], "dataset": dataset, "adapts": int(row["adapts"])}
         lines.append({"source": f"published: {row['source']}", **about, **numbers})
@@ -206,8 +209,8 @@ def as_markdown(result: Result) -> bytes:
     header = ["method", *(f"{name} {metric}" for name in result.datasets for metric in ("AUROC ↑", f"{result.fpr} ↓"))]
     parts = [f"In percent. {_markdown(result.convention)}", table(header, _wide(result))]
     if result.differences:
-        parts += [_difference_title(result), table(["method", *_difference_header(result)], _narrow(result))]
-    parts += _footnotes(result)
+        parts += [_markdown(_difference_title(result)), table(["method", *_difference_header(result)], _narrow(result))]
+    parts += map(_markdown, _footnotes(result))
     return ("\n\n".join(parts) + "\n").encode("utf-8")
 
 
@@ -283,8 +286,10 @@ def _wide(result: Result) -> list[list[str]]:
     for row in result.published:
         if row["dataset"] not in result.datasets:
             continue
-        name = f"{row['method']}{'†' if row['adapts'] else ''} [published, {row['backbone']}, {row['suite']}]"
-        lines.setdefault(name, {})[row["dataset"]] = row
+        marks = "†" * row["adapts"] + "‡" * (row["fpr95_positive"] != result.positive)
+        name = f"{row['method']}{marks} [published, {row['backbone']}, {row['suite']}]"
+        comparable = row if result.tpr == PUBLISHED_TPR else {**row, "fpr95": None}
+        lines.setdefault(name, {})[row["dataset"]] = comparable
     missing = {"auroc": None, "fpr95": None}
     return [
         [name] + [_cell(found.get(dataset, missing)[metric]) for dataset in result.datasets for metric in missing]
@@ -323,20 +328,29 @@ def _footnotes(result: Result) -> list[str]:
     notes = []
     if any(row["adapts"] for row in (*result.rows, *result.published)):
         notes.append("† adapts to the test images: its numbers depend on their order and mixture.")
+    if any(row["fpr95_positive"] != result.positive for row in result.published):
+        other = POSITIVE["ood" if result.positive == "ind" else "ind"]
+        notes.append(f"‡ FPR95 under the other convention: {other}.")
     if result.published:
         notes.append(f"[published]: on that paper's images; {result.published[0]['source']}.")
     return notes
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([|\\`*_<>\[\]])", r"\\\1", printable(text))
+    """`text` as it reads, in a table's cell too: no markup, mathematics, entity or line end of its own."""
+    return re.sub(r"([|\\`*_<>\[\]~$]|&(?=#?\w+;))", r"\\\1", printable(text))
 
 
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    '"': r"\textquotedbl{}",
     "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
     "–": "--",
 }
 

@@ -63,7 +63,7 @@ JSON_FIELDS: dict[str, dict[str, str]] = {
         "resources": "one object a head: head, method, added_parameters (beside NegLabel's), learned_parameters (tuned "
         "label features too), clip_parameters; with --timing device, milliseconds, neglabel_milliseconds per image",
         "published": "with --compare published, the paper's results: method, backbone, suite, dataset, auroc, fpr95, "
-        "adapts, source",
+        "fpr95_positive, adapts, source",
     },
     "score": _STAGE
     | {
