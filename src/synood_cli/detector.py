@@ -25,6 +25,7 @@ from synood_cli.data.images import as_upright_rgb, read_image, upright_rgb
 from synood_cli.errors import ItemError, ModelError, UsageError
 from synood_cli.head_address import find_head
 from synood_cli.models.build import build_encoder
+from synood_cli.models.equal_batches import in_equal_batches, rows_at_once
 from synood_cli.models.loading import choose_device
 from synood_cli.models.protocols import ImageTextEncoder
 from synood_cli.records import Precision, printable
@@ -184,7 +185,7 @@ class Detector:
             yield self._detected(torch.stack(batch))
 
     def _detected(self, prepared: Tensor) -> Detections:
-        return self._head.detect(self._finite(self._encoder.encode_images(prepared)))
+        return self._head.detect(self._finite(self._features(prepared)))
 
     def _encoded(self, x: Tensor) -> Tensor:
         """F(x) of prepared images: (B, 3, H, W) → (B, D). Raises UsageError for a batch of another type or shape, which
@@ -197,7 +198,11 @@ class Detector:
                 f"this detector takes batches of shape (B, 3, {height}, {width}), and got {found}",
                 hint="prepare images with `detector.transform`, or give them to `score` as they are",
             )
-        return self._encoder.encode_images(x)
+        return self._features(x)
+
+    def _features(self, prepared: Tensor) -> Tensor:
+        rows = rows_at_once(self.device, self._batch_size)
+        return in_equal_batches(self._encoder.encode_images, prepared, rows)
 
     def _ind_scores(self, features: Tensor) -> Tensor:
         """S of F(x): (B, D) → (B,) on the CPU."""

@@ -192,3 +192,14 @@ def test_spread_covers_a_list_from_end_to_end():
     assert spread(range(10), 5) == [0, 2, 4, 6, 8]
     assert spread(range(10), 3) == [0, 3, 6]
     assert spread(range(10), 1) == [0]
+
+
+def test_features_depend_neither_on_the_batch_size_nor_on_images_that_cannot_be_read(make_run, spec, photos):
+    """Bit for bit, on the CPU."""
+    found = items(photos)
+    whole = load_features(image_artifact(make_run(batch_size=5), spec, found, "whole").folder)
+    backwards = load_features(image_artifact(make_run(batch_size=3), spec, found[::-1], "backwards").folder)
+    np.testing.assert_array_equal(backwards[::-1], whole)
+    found[1].place.write_bytes(b"no picture")
+    broken = load_features(image_artifact(make_run(batch_size=5), spec, found, "broken").folder)
+    np.testing.assert_array_equal(broken, np.delete(whole, 1, axis=0))

@@ -11,8 +11,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from synood_cli.errors import ItemError, UsageError
+from synood_cli.models.equal_batches import in_equal_batches, rows_at_once
 from synood_cli.models.protocols import Captioner, ImageTextEncoder
 from synood_cli.records import Description, ModelSpec
+
+IMAGES = 16
+"""Images that meet the vocabulary at once, always; on a GPU also those of a forward pass."""
 
 ROUNDING = 1e-6
 """What cosines in float32 may differ by without meaning anything."""
@@ -59,7 +63,9 @@ class ClipTags(Captioner):
         """
         started = time.perf_counter()
         prepared = torch.stack([self.encoder.prepare(image) for image in images])
-        similarity = normalize(self.encoder.encode_images(prepared), dim=-1) @ self._words.T
+        rows = rows_at_once(self._words.device.type, IMAGES)
+        features = in_equal_batches(self.encoder.encode_images, prepared, rows)
+        similarity = in_equal_batches(lambda images: normalize(images, dim=-1) @ self._words.T, features, IMAGES)
         # Below ROUNDING all words are equally similar, and none stands out.
         spread = similarity.std(dim=1, keepdim=True, correction=0).clamp_min(ROUNDING)
         z_scores = (similarity - similarity.mean(dim=1, keepdim=True)) / spread

@@ -8,6 +8,7 @@ import pickle
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from torch.nn import Module
 
 from synood_cli.errors import ModelError
 from synood_cli.models.checkpoint_file import check_checkpoint_file
+from synood_cli.models.equal_batches import in_equal_batches
 from synood_cli.models.hub_files import hub_id
 from synood_cli.models.loading import loading
 from synood_cli.models.model_files import TOKENIZER, existing, fetched, shown, weights
@@ -31,8 +33,12 @@ from synood_cli.models.open_clip_settings import CONFIG, checked_settings
 from synood_cli.models.protocols import ImageTextEncoder
 from synood_cli.records import ModelSpec, Precision, printable
 
-TEXT_BATCH = 256
-"""Labels a forward pass of the text tower: large enough to fill a GPU, small enough for any."""
+TEXT_BATCH, CPU_TEXTS = 256, 32
+"""Texts of a forward pass of the text tower: large enough to fill a GPU, small enough for any; and on the CPU, where a
+few texts pay for the whole pass."""
+
+TEXT_STEP = 8
+"""Texts are cut to multiples of so many tokens: their passes have few shapes, and the shape is a text's own."""
 
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 """Names of a CLIP's weights, the first one that exists."""
@@ -113,12 +119,20 @@ class OpenClipEncoder(ImageTextEncoder):
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """H(y) *before* normalisation, float32: N texts → (N, D). Texts longer than the context are cut at its end."""
+        """H(y) *before* normalisation, float32: N texts → (N, D). Texts longer than the context are cut at its
+        end. A text's features do not depend on the others."""
         if not texts:
             return torch.empty(0, self.width, device=self.device)
         model, tokenize = self._with_text_tower()
-        batches = [list(texts[start : start + TEXT_BATCH]) for start in range(0, len(texts), TEXT_BATCH)]
-        return torch.cat([self._encode_tokens(model, tokenize(batch)).float() for batch in batches])
+        tokens = tokenize(list(texts))
+        lengths = _lengths(model, tokens)
+        rows = CPU_TEXTS if torch.device(self.device).type == "cpu" else TEXT_BATCH
+        features = torch.empty(len(texts), self.width, device=self.device)
+        for length in sorted(set(lengths.tolist())):
+            [chosen] = (lengths == length).nonzero(as_tuple=True)
+            encode = partial(self._encode_tokens, model, length=length)
+            features[chosen.to(self.device)] = in_equal_batches(encode, tokens[chosen], rows)
+        return features
 
     def _with_text_tower(self) -> tuple[Module, Callable[[Sequence[str]], Tensor]]:
         """Both towers and the tokenizer, built when the first text is embedded."""
@@ -153,15 +167,10 @@ class OpenClipEncoder(ImageTextEncoder):
                 force_quick_gelu=self.quick_gelu,
             )
 
-    def _encode_tokens(self, model: Any, tokens: Tensor) -> Tensor:
-        """(N, context) token ids → (N, D).
-
-        A causal tower that is read at the end token never sees what follows it: the padding after the longest text
-        of the batch is cut off, which leaves a dozen positions of 77 where the texts are labels.
-        """
+    def _encode_tokens(self, model: Any, tokens: Tensor, *, length: int) -> Tensor:
+        """(N, context) token ids, of which the first `length` are read → (N, D), float32."""
         features: Tensor
-        if isinstance(model, open_clip.CLIP) and model.attn_mask is not None and model.text_pool_type == "argmax":
-            length = int(tokens.argmax(dim=-1).max()) + 1
+        if _reads_end_token(model):
             cut = {
                 "model.positional_embedding": model.positional_embedding[:length],
                 "model.attn_mask": model.attn_mask[:length, :length],
@@ -169,7 +178,23 @@ class OpenClipEncoder(ImageTextEncoder):
             features = functional_call(_TextTower(model), cut, tokens[:, :length].to(self.device))
         else:
             features = model.encode_text(tokens.to(self.device))
-        return features
+        return features.float()
+
+
+def _lengths(model: Module, tokens: Tensor) -> Tensor:
+    """How many of its tokens the tower must read of each text: (N, context) → (N,).
+
+    A causal tower that is read at the end token never sees what follows it: the padding after that is cut off, up to a
+    multiple of TEXT_STEP, which leaves some 8 positions of 77 where the texts are labels.
+    """
+    count, context = tokens.shape
+    if not _reads_end_token(model):
+        return torch.full((count,), context)
+    return ((tokens.argmax(dim=-1) // TEXT_STEP + 1) * TEXT_STEP).clamp(max=context)
+
+
+def _reads_end_token(model: Module) -> bool:
+    return isinstance(model, open_clip.CLIP) and model.attn_mask is not None and model.text_pool_type == "argmax"
 
 
 class _TextTower(Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from synood_cli.config import Execution
 from synood_cli.data.images import decoded_picture
 from synood_cli.errors import ItemError, ModelError
 from synood_cli.models.build import build_classifier, build_encoder
+from synood_cli.models.equal_batches import in_equal_batches, rows_at_once
 from synood_cli.models.loading import choose_device
 from synood_cli.models.protocols import ImageTextEncoder, ImageTower
 from synood_cli.records import ModelSpec, Place, Precision, printable
@@ -30,6 +32,7 @@ class ImageReader:
         self.tower = tower
         self.device = device
         self._batch_size = execution.batch_size
+        self._rows = rows_at_once(device, execution.batch_size)
         self._pool = ThreadPoolExecutor(execution.workers)
 
     def encode(self, places: Sequence[Place]) -> tuple[Tensor, list[str | None]]:
@@ -39,24 +42,19 @@ class ImageReader:
         for prepared, reasons in self.batches(places):
             problems += reasons
             if len(prepared):
-                features.append(self.tower.encode_images(prepared))
+                encoded = in_equal_batches(self.tower.encode_images, prepared, self._rows)
+                features.append(encoded[torch.tensor([reason is None for reason in reasons], device=self.device)])
         return finite_rows(torch.cat(features), problems)
 
     def batches(self, places: Sequence[Place]) -> Iterator[tuple[Tensor, list[str | None]]]:
-        """The images that can be read, in batches as the model takes them, and the reason or None of each place so far
-        untold; together they are those of all places."""
-        reasons: list[str | None] = []
-        waiting: list[Tensor] = []
-        for prepared in ahead(self._pool, self._prepare, places, 2 * self._batch_size):
-            if isinstance(prepared, ItemError):
-                reasons.append(prepared.message)
-                continue
-            reasons.append(None)
-            waiting.append(prepared)
-            if len(waiting) == self._batch_size:
-                yield torch.stack(waiting), reasons
-                reasons, waiting = [], []
-        yield torch.stack(waiting) if waiting else torch.empty(0), reasons
+        """The images of each batch of places, and the reason or None of each of them. An image that cannot be read
+        is all zeros, so that the others keep their rows; without any that can, there are no rows."""
+        prepared = ahead(self._pool, self._prepare, places, 2 * self._batch_size)
+        while batch := list(islice(prepared, self._batch_size)):
+            images = [image for image in batch if isinstance(image, Tensor)]
+            rows = [image if isinstance(image, Tensor) else torch.zeros_like(images[0]) for image in batch if images]
+            reasons = [image.message if isinstance(image, ItemError) else None for image in batch]
+            yield torch.stack(rows) if rows else torch.empty(0), reasons
 
     def _prepare(self, place: Place) -> Tensor | ItemError:
         try:
