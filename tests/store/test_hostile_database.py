@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from store_rows import chosen, make, photograph
+from store_rows import begin, chosen, make, photograph
 
 from synood_cli.errors import StoreError
 from synood_cli.store.maintenance import gc, verify
@@ -88,6 +88,68 @@ def test_a_journal_that_names_another_file_removes_nothing(workspace: Workspace,
             pass
         assert refused.value.hint == f"remove {journal}"
     assert victim.read_bytes() == b"precious"
+
+
+ROWS = {
+    "update artifacts set name = '../../victim' where id = 1": "is not the name of an artifact",
+    "update artifacts set name = 'selection@2' where id = 1": "is not the name of an artifact",
+    "update artifacts set kind = 'x', name = 'x@1' where id = 1": "is not the name of an artifact",
+    "update artifacts set name = x'ff' where id = 1": "is not the name of an artifact",
+    "update artifacts set version = 'one' where id = 1": "a row of artifacts has 'one' as version",
+    "update artifacts set seconds = 'long' where id = 1": "a row of artifacts has 'long' as seconds",
+    "update artifacts set settings = '{' where id = 1": "the settings of selection@1 are not JSON",
+    "update artifacts set settings = '[1]' where id = 1": "the settings of selection@1 are not a table",
+    "update artifacts set notes = printf('%.*c', 100000, '[') where id = 1": "notes of selection@1 are not JSON",
+    "update artifacts set settings = printf('%.*c', 9000, '1') where id = 1": "settings of selection@1 are not JSON",
+}
+
+
+@pytest.mark.parametrize("change_", ROWS)
+def test_a_row_that_is_no_artifact_is_refused_and_nothing_is_removed(
+    workspace: Workspace, change_: str, tmp_path: Path
+) -> None:
+    with Store.open(workspace, write=True) as store:
+        make(store, files={"a": b"1"}, finish=False)
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/file").write_bytes(b"precious")
+    change(workspace, change_)
+    with Store.open(workspace, write=False) as store:
+        assert any(ROWS[change_] in problem.what for problem in verify(store))
+        with pytest.raises(StoreError, match=ROWS[change_]):
+            store.artifacts()
+    with (
+        pytest.raises(StoreError, match=ROWS[change_]),
+        Store.open(workspace, write=True) as store,
+    ):
+        gc(store, unfinished=True, superseded=True, dry_run=False)
+    assert (tmp_path / "victim/file").read_bytes() == b"precious"
+    assert (workspace.artifacts / "selection@1/a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("path", ["../../../victim", "/etc/passwd", "a/../../x", "", "a\0b", "."])
+def test_a_file_that_leads_out_of_its_artifact_is_refused(workspace: Workspace, path: str) -> None:
+    with Store.open(workspace, write=True) as store:
+        made = make(store, files={"a": b"1"})
+        with store.db.atomic():
+            store.db.execute("update files set path = ?", [path])
+        assert any("is not a path below" in problem.what for problem in verify(store))
+        for use in (
+            lambda: store.files(made),
+            lambda: store.find(made.identity, "complete"),
+            lambda: begin(store).write_file(path, b""),
+        ):
+            with pytest.raises(StoreError, match="is not a path below"):
+                use()
+
+
+def test_a_lineage_that_runs_in_a_circle_is_refused(workspace: Workspace) -> None:
+    with Store.open(workspace, write=True) as store:
+        first = make(store)
+        made = make(store, "captions", inputs={"selection": first})
+        with store.db.atomic():
+            store.db.execute("insert into lineage values (?, 'captions', ?)", [first.id, made.id])
+        with pytest.raises(StoreError, match="selection@1 is made from a later artifact"):
+            store.ancestor(made, "head")
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "zero"])

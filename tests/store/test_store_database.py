@@ -14,6 +14,7 @@ from sqlite_utils import Database
 from store_rows import begin, chosen, make, photograph, python
 
 from synood_cli.errors import StoreError, UsageError
+from synood_cli.store.maintenance import verify
 from synood_cli.store.schema import ARTIFACT_TABLES, MIGRATIONS, migrate
 from synood_cli.store.store import Store
 from synood_cli.store.workspace import ENVIRONMENT, Workspace
@@ -104,6 +105,33 @@ def test_a_failed_migration_leaves_nothing(tmp_path: Path) -> None:
     assert "artifacts" not in db.table_names()
     assert MIGRATIONS.applied(db) == []
     db.close()
+
+
+def test_artifacts_of_an_older_synood_get_a_record_digest_and_keep_their_content_digest(workspace: Workspace) -> None:
+    with Store.open(workspace, write=True) as store:
+        made = make(store, files={"a": b"1"})
+        begin(store, seed=1).commit({}, done=1)
+    db = Database(sqlite3.connect(workspace.database))
+    for column in ("question", "record"):
+        db.execute(f"alter table artifacts drop column {column}")
+    with db.atomic():
+        db.execute("delete from _sqlite_migrations where name = '004_record_digest'")
+    db.close()
+    with Store.open(workspace, write=False) as store:  # migrates
+        assert list(verify(store)) == []
+        assert store.get(made.name).digest == made.digest
+        assert store.db.execute("select question, length(record) from artifacts order by id").fetchall() == [
+            (None, 64),
+            (None, None),
+        ]
+    with Store.open(workspace, write=True) as store:
+        resumed = begin(store, seed=1).complete()
+        assert list(verify(store)) == []
+        question = store.db.execute("select question from artifacts where id = ?", [resumed.id]).fetchone()[0]
+        assert json.loads(question)["seed"] == 1
+        with store.db.atomic():
+            store.db.execute("update artifacts set seed = 5")
+        assert {problem.where for problem in verify(store)} == {made.name, resumed.name}
 
 
 def test_a_file_that_is_no_database(workspace: Workspace) -> None:

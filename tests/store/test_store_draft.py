@@ -11,6 +11,7 @@ from store_rows import begin, chosen, make, photograph, python
 
 from synood_cli.store.draft import Draft
 from synood_cli.store.files import sha256_bytes
+from synood_cli.store.maintenance import verify
 from synood_cli.store.store import Store
 from synood_cli.store.workspace import Workspace
 
@@ -29,6 +30,7 @@ def test_a_killed_run_goes_on_where_it_stopped(workspace: Workspace) -> None:
 import os, signal, sys
 from pathlib import Path
 from store_rows import begin, chosen, photograph
+from synood_cli.store.maintenance import verify
 from synood_cli.store.store import Store
 from synood_cli.store.workspace import Workspace
 with Store.open(Workspace(Path(sys.argv[1])), write=True) as store:
@@ -38,6 +40,7 @@ with Store.open(Workspace(Path(sys.argv[1])), write=True) as store:
         draft.commit({"selected_images": [chosen(image_id, number)]}, done=1)
     draft.fail("cat/3.jpg", "unreadable")
     draft.write_file("images/never-committed.jpg", b"x")
+    (draft.folder / "images/.writing-0123").write_bytes(b"killed before the rename")
     os.kill(os.getpid(), signal.SIGKILL)
 """
     killed = python(script, workspace.root)
@@ -53,10 +56,29 @@ with Store.open(Workspace(Path(sys.argv[1])), write=True) as store:
         select(draft, [3])
         made = draft.complete()
         assert (made.items_done, made.items_failed) == (3, 0)
+        assert list(verify(store)) == []  # what the killed run left behind is gone
 
         undisturbed = begin(store, force=True)
         select(undisturbed, [1, 2, 3])
         assert undisturbed.complete().digest == made.digest
+
+
+def test_failures_do_not_wait_for_the_disk_and_commits_do(store: Store) -> None:
+    full = 2
+    draft = begin(store)
+    with store.without_waiting():
+        assert store.db.execute("pragma synchronous").fetchone()[0] < full
+    draft.fail("a", "broken")
+    assert store.db.execute("pragma synchronous").fetchone()[0] == full
+    assert store.failures(draft.artifact) == [("a", "broken")]
+
+
+def test_a_number_whose_folder_exists_is_passed_over(store: Store) -> None:
+    """After an older copy of the database was restored, artifacts newer than it are in the way."""
+    make(store)
+    (store.workspace.artifacts / "selection@2").mkdir()
+    (store.workspace.artifacts / "selection@3").symlink_to("elsewhere")
+    assert begin(store, seed=1).artifact.name == "selection@4"
 
 
 def test_nothing_of_a_commit_that_fails_is_kept(store: Store) -> None:

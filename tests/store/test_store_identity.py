@@ -12,7 +12,8 @@ from store_rows import begin, make
 from synood_cli.errors import UsageError
 from synood_cli.records import ModelSpec
 from synood_cli.store.draft import Draft
-from synood_cli.store.store import Store, canonical_json, identity_of
+from synood_cli.store.identity import identity_of, question_of
+from synood_cli.store.store import Store, canonical_json
 
 CLIP = ModelSpec(adapter="open_clip", name="ViT-B-16", pretrained="openai", revision="abc")
 
@@ -89,7 +90,7 @@ def test_a_changed_question_makes_another_artifact(store: Store, change: dict[st
 
 def test_a_model_is_known_by_its_revision_not_by_the_server_that_offers_it() -> None:
     def identity(spec: ModelSpec) -> str:
-        return identity_of("s", {}, {}, {"clip": spec}, 0)
+        return identity_of(question_of("s", {}, {}, {"clip": spec}, 0))
 
     assert identity(CLIP) != identity(CLIP.model_copy(update={"revision": "abd"}))
     assert identity(CLIP) == identity(CLIP.model_copy(update={"url": "http://elsewhere"}))
@@ -99,7 +100,7 @@ def test_a_model_folder_is_known_by_its_content_not_by_its_place(tmp_path: Path)
     def identity(folder: Path, revision: str) -> str:
         folder.mkdir(exist_ok=True)
         spec = ModelSpec(adapter="timm", name=str(folder), revision=revision)
-        return identity_of("s", {}, {}, {"classifier": spec}, 0)
+        return identity_of(question_of("s", {}, {}, {"classifier": spec}, 0))
 
     assert identity(tmp_path / "a", "1") == identity(tmp_path / "b", "1")
     assert identity(tmp_path / "a", "1") != identity(tmp_path / "a", "2")
@@ -117,14 +118,16 @@ def test_inputs_count_by_digest_not_by_name(store: Store) -> None:
 
 
 def test_the_order_of_settings_does_not_count() -> None:
-    assert identity_of("s", {"a": 1, "b": 2}, {}, {}, 0) == identity_of("s", {"b": 2, "a": 1}, {}, {}, 0)
+    assert identity_of(question_of("s", {"a": 1, "b": 2}, {}, {}, 0)) == identity_of(
+        question_of("s", {"b": 2, "a": 1}, {}, {}, 0)
+    )
     assert canonical_json({"b": [1, None], "a": "é"}) == '{"a":"\\u00e9","b":[1,null]}'
 
 
 def test_identity_is_the_hash_of_the_question() -> None:
     # sha256 of {"inputs":{"selection":"d1"},"models":{},"seed":7,"settings":{"a":1},"stage":"caption"}
     expected = "ac2062ae"
-    assert identity_of("caption", {"a": 1}, {"selection": "d1"}, {}, 7).startswith(expected)
+    assert identity_of(question_of("caption", {"a": 1}, {"selection": "d1"}, {}, 7)).startswith(expected)
 
 
 def test_force_makes_a_new_version_and_then_that_one_is_reused(store: Store) -> None:

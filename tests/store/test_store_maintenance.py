@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from store_rows import make, photograph, python
+from store_rows import begin, chosen, make, photograph, python
 
+from synood_cli.records import ModelSpec
+from synood_cli.store.digest import record_digest
 from synood_cli.store.files import TEMPORARY
 from synood_cli.store.maintenance import Problem, Removal, gc, verify
 from synood_cli.store.store import Artifact, Store
@@ -44,9 +46,15 @@ def add_a_folder(made: Artifact, store: Store) -> None:
     (made.folder.parent / "head@7/head.json").write_bytes(b"{}")
 
 
-def lose_an_input(made: Artifact, store: Store) -> None:
-    store.db.execute("pragma foreign_keys = off")
-    store.db.execute("insert into lineage values (?, 'selection', 99)", [made.id])
+def make_a_link(made: Artifact, store: Store) -> None:
+    (store.workspace.root / "elsewhere").write_bytes(b"picture")
+    (made.folder / "images/a.png").unlink()
+    (made.folder / "images/a.png").symlink_to(store.workspace.root / "elsewhere")
+
+
+def make_the_folder_a_link(made: Artifact, store: Store) -> None:
+    (made.folder / "images").rename(store.workspace.root / "elsewhere")
+    (made.folder / "images").symlink_to(store.workspace.root / "elsewhere")
 
 
 @pytest.mark.parametrize(
@@ -59,13 +67,20 @@ def lose_an_input(made: Artifact, store: Store) -> None:
         (
             edit_a_recorded_digest,
             [
-                ("artifacts/head@1/images/a.png", "its content has changed (SHA-256)"),
                 ("head@1", "its rows in the database have changed (content digest)"),
+                ("artifacts/head@1/images/a.png", "its content has changed (SHA-256)"),
             ],
         ),
         (add_a_file, [("artifacts/head@1/images/b.png", "belongs to no artifact")]),
         (add_a_folder, [("artifacts/head@7/head.json", "belongs to no artifact")]),
-        (lose_an_input, [("synood.db", "lineage row 1 refers to a row that artifacts lacks")]),
+        (make_a_link, [("artifacts/head@1/images/a.png", "is a symbolic link, or in a folder that is one")]),
+        (
+            make_the_folder_a_link,
+            [
+                ("artifacts/head@1/images/a.png", "is a symbolic link, or in a folder that is one"),
+                ("artifacts/head@1/images", "belongs to no artifact"),
+            ],
+        ),
     ],
 )
 def test_verify_finds(store: Store, damage: Callable[[Artifact, Store], None], problems: list[tuple[str, str]]) -> None:
@@ -75,6 +90,69 @@ def test_verify_finds(store: Store, damage: Callable[[Artifact, Store], None], p
     assert list(verify(store)) == []
     damage(made, store)
     assert list(verify(store)) == [Problem(*problem) for problem in problems]
+
+
+def test_verify_finds_a_lost_input(store: Store) -> None:
+    made = make(store, "head")
+    store.db.execute("pragma foreign_keys = off")
+    store.db.execute("insert into lineage values (?, 'selection', 99)", [made.id])
+    where = [problem.where for problem in verify(store)]
+    assert where == ["synood.db", "head@1"]
+
+
+CHANGES = {
+    "stage": "update artifacts set stage = 'synthesize' where name = 'head@1'",
+    "settings": """update artifacts set settings = '{"tag":"other"}' where name = 'head@1'""",
+    "seed": "update artifacts set seed = 7 where name = 'head@1'",
+    "identity": "update artifacts set identity = 'f' || substr(identity, 2) where name = 'head@1'",
+    "question": "update artifacts set question = null where name = 'head@1'",
+    "notes": """update artifacts set notes = '{"boundary":9}' where name = 'head@1'""",
+    "counts": "update artifacts set items_failed = 0 where name = 'head@1'",
+    "version": "update artifacts set tool_version = '9.9' where name = 'head@1'",
+    "time": "update artifacts set finished_at = '2001-01-01' where name = 'head@1'",
+    "record": "update artifacts set record = null where name = 'head@1'",
+    "model": "update artifact_models set revision = 'abd'",
+    "model's name": "update artifact_models set name = 'RN50'",
+    "no model": "delete from artifact_models",
+    "role": "update lineage set role = 'other'",
+    "input": "update lineage set input_id = 2",
+    "no input": "delete from lineage",
+    "reason": "update failures set reason = 'fine'",
+    "no failure": "delete from failures",
+    "photograph": "update images set name = 'dog/1.jpg' where id = 1",
+    "class": "update images set class_name = 'dog' where id = 1",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_verify_finds_what_was_changed_in_the_database(store: Store, change: str) -> None:
+    [image_id] = store.add_images([photograph(1)])
+    selection = make(store, tag="1", rows={"selected_images": [chosen(image_id, 1)]})
+    make(store, tag="2")
+    clip = ModelSpec(adapter="open_clip", name="ViT-B-16", pretrained="openai", revision="abc")
+    draft = begin(store, "head", "head", inputs={"selection": selection}, models={"clip": clip})
+    draft.note({"boundary": 3.0})
+    draft.fail("a", "broken")
+    draft.commit({}, done=1)
+    draft.complete()
+    assert list(verify(store)) == []
+    store.db.execute(CHANGES[change])
+    changed = {problem.where for problem in verify(store) if "record digest" in problem.what}
+    assert changed == {"selection@1" if "images" in CHANGES[change] else "head@1"}
+
+
+def test_the_identity_of_an_artifact_is_derived_from_what_it_is_made_of(store: Store) -> None:
+    made = make(store, tag="1")
+    for column, value in {"settings": '{"tag":"2"}', "seed": 3, "stage": "caption"}.items():
+        before = store.db.execute(f"select {column} from artifacts").fetchone()[0]
+        store.db.execute(f"update artifacts set {column} = ?", [value])
+        store.db.execute("update artifacts set record = ?", [record_digest(store.db, made.id)])
+        assert [problem.what for problem in verify(store)] == [
+            "its identity is not that of its stage, settings, seed, inputs and models"
+        ]
+        store.db.execute(f"update artifacts set {column} = ?", [before])
+    store.db.execute("update artifacts set record = ?", [record_digest(store.db, made.id)])
+    assert list(verify(store)) == []
 
 
 def test_verify_leaves_what_is_being_written_alone(store: Store) -> None:

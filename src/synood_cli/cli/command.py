@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -36,8 +36,12 @@ from synood_cli.cli.options import (
 from synood_cli.cli.output import Output
 from synood_cli.cli.result import finish, show_plan
 from synood_cli.config import STAGES, Execution, Models
+from synood_cli.errors import StoreError
 from synood_cli.settings_file import Config
 from synood_cli.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from synood_cli.store.store import Store
 
 Function = Callable[..., Any]
 SettingsOf = Callable[[str], Any]
@@ -166,9 +170,8 @@ def _run_stage(
     said: dict[str, Any],
 ) -> int:
     from synood_cli.stages.run import Planned, Run
-    from synood_cli.store.store import Store
 
-    with Store.open(workspace, write=not said["dry_run"]) as store:
+    with _opened(workspace, write=not said["dry_run"]) as store:
         run = Run(
             store=store,
             execution=execution,
@@ -189,14 +192,31 @@ def _run_stage(
         return finish(output, store, *made) if isinstance(made, tuple) else finish(output, store, made)
 
 
+@contextmanager
+def _opened(workspace: Workspace, *, write: bool) -> Iterator[Store]:
+    """The open store. A surprise that a row of a damaged database has led to is told as that; any other stays a bug."""
+    from synood_cli.store.maintenance import database_problems
+    from synood_cli.store.store import Store
+
+    with Store.open(workspace, write=write) as store:
+        try:
+            yield store
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            problem = next(database_problems(store), None)
+            if problem is None:
+                raise
+            raise StoreError(
+                f"{workspace.database} is damaged: {problem.where}: {problem.what}",
+                hint="restore the database from a copy; `synood verify` lists all that is damaged",
+            ) from error
+
+
 def workspace_command(*, write: bool) -> Callable[[Function], Function]:
     """A command on the store, which the function is given as `store`, with `output`."""
 
     def call(function: Function, own: dict[str, Any], said: dict[str, Any]) -> None:
-        from synood_cli.store.store import Store
-
         workspace, changes = Workspace.find(said["workspace"]), write and not own.get("dry_run")
-        with closing(_output(said)) as output, Store.open(workspace, write=changes) as store:
+        with closing(_output(said)) as output, _opened(workspace, write=changes) as store:
             function(store=store, output=output, **own)
 
     return _exposing([_WORKSPACE, *_OUTPUT], call)

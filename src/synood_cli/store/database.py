@@ -11,16 +11,19 @@ import functools
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database
+from sqlite_utils.db import Column
 
 from synood_cli.errors import StoreError
 from synood_cli.store.schema import MIGRATIONS, refuse_newer
 from synood_cli.store.workspace import Workspace
 
 RESTORE = "restore the file from a copy, or check its permissions; `synood init DIR` starts a new workspace"
+DAMAGED = f"{RESTORE}; `synood verify` tells more"
 _JOURNAL_END = bytes.fromhex("d9d505f920a163d7")
 """Ends a rollback journal that names a further file, which SQLite may remove. Ours never do."""
 _WRONG_STATEMENT = re.compile(r"no such |near .*syntax error")
@@ -48,7 +51,7 @@ def database_errors(path: Path) -> Iterator[None]:
         elif any(sign in text for sign in ("readonly", "unable to open", "not a database")):
             hint = RESTORE
         else:
-            hint = f"{RESTORE}; `synood verify` tells more"
+            hint = DAMAGED
         raise StoreError(f"{path}: {text}", hint=hint) from error
 
 
@@ -97,6 +100,28 @@ def check_schema(db: Database, path: Path) -> None:
                 f"{path} is not as synood made it: {shown} was added to it",
                 hint=f"remove it, with `sqlite3 {path.name}`, or {RESTORE}",
             )
+
+
+class RowCheck:
+    """Called with rows of a table: raises StoreError when a value is not of the type that its column declares, which
+    SQLite permits. Text may be bytes: a name that is not valid UTF-8."""
+
+    def __init__(self, path: Path, table: str, columns: Sequence[Column]) -> None:
+        self._where = f"{path} is damaged: a row of {table} has"
+        self._columns = [
+            (column.name, _TYPES[column.type.lower()], not column.notnull and not column.is_pk) for column in columns
+        ]
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        for name, types, optional in self._columns:
+            value = row[name]
+            if not (optional if value is None else isinstance(value, types)):
+                raise StoreError(
+                    f"{self._where} {value!r:.40} as {name}", hint=f"{RESTORE}; `synood verify` tells more"
+                )
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"integer": (int,), "real": (int, float), "text": (str, bytes)}
 
 
 def _connect(path: Path, write: bool) -> sqlite3.Connection:

@@ -10,10 +10,11 @@ from typing import Any
 
 from synood_cli import __version__
 from synood_cli.records import ModelSpec, printable
-from synood_cli.store.digest import content_digest
-from synood_cli.store.files import link_file, sha256_bytes, sync_folder, write_inside
+from synood_cli.store.digest import content_digest, record_digest
+from synood_cli.store.files import files_below, link_file, refuse_links, remove, sha256_bytes, sync_folder, write_inside
+from synood_cli.store.identity import identity_of, question_of
 from synood_cli.store.schema import ARTIFACT_TABLES
-from synood_cli.store.store import Artifact, Store, canonical_json, identity_of, loaded_name, now, stored_name
+from synood_cli.store.store import Artifact, Store, canonical_json, loaded_name, now, stored_name
 
 
 class Draft:
@@ -55,7 +56,8 @@ class Draft:
         Rows name photographs by their ids, so work is gone on with, or taken over, only for the very same inputs:
         those of equal content, selected elsewhere since, have other ids.
         """
-        identity = cls.identity(stage, settings, inputs, models, seed, digests)
+        question = cls.question(stage, settings, inputs, models, seed, digests)
+        identity = identity_of(question)
         complete = None if force else store.find(identity, "complete")
         partial = complete if complete and retry_failed and complete.items_failed else None
         if complete and not partial:
@@ -67,14 +69,15 @@ class Draft:
         if known and store.has_inputs(known, inputs):
             store.ask_for(known)
             draft = cls(store, known)
+            with store.db.atomic():  # where an older synood began it, it is not recorded yet
+                store.db.execute("update artifacts set question = ? where id = ?", [question, known.id])
             if not keep_failures:
                 draft.forget_failures()
             if partial and not known.items_done:  # interrupted before it had taken anything over
                 draft._copy(partial)
             return draft
         with store.db.atomic():
-            version = store.next_version(kind)
-            name = f"{kind}@{version}"
+            version, name = store.next_version(kind)
             row = {
                 "name": name,
                 "kind": kind,
@@ -82,6 +85,7 @@ class Draft:
                 "stage": stage,
                 "status": "unfinished",
                 "identity": identity,
+                "question": question,
                 "settings": canonical_json(dict(settings)),
                 "seed": seed,
                 "tool_version": __version__,
@@ -111,9 +115,21 @@ class Draft:
         digests: Mapping[str, str] | None = None,
     ) -> str:
         """The identity that `begin` would look for."""
+        return identity_of(Draft.question(stage, settings, inputs, models, seed, digests))
+
+    @staticmethod
+    def question(
+        stage: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Artifact],
+        models: Mapping[str, ModelSpec],
+        seed: int,
+        digests: Mapping[str, str] | None = None,
+    ) -> str:
+        """The text of which that identity is the hash."""
         parts = {f"artifact {role}": made.digest or "" for role, made in inputs.items()}
         parts |= {f"digest {name}": digest for name, digest in (digests or {}).items()}
-        return identity_of(stage, settings, parts, models, seed)
+        return question_of(stage, settings, parts, models, seed)
 
     @property
     def folder(self) -> Path:
@@ -149,19 +165,27 @@ class Draft:
             self._count(done=done)
 
     def fail(self, item: str, reason: str) -> None:
-        """Record that `item` cannot be worked on; the run goes on."""
-        with self.store.db.atomic():
-            row = {"item": stored_name(item), "reason": printable(reason), "created_at": now()}
-            self.store.db.table("failures").insert({"artifact_id": self.artifact.id, **row})
+        """Record that `item` cannot be worked on; the run goes on.
+
+        The disk is not waited for, as a million broken images would be a million waits: the next `commit` or `complete`
+        makes it last. A power cut before that loses no more than failures, and what failed is tried again anyway.
+        """
+        db = self.store.db
+        row = [self.artifact.id, stored_name(item), printable(reason), now()]
+        with self.store.without_waiting(), db.atomic():
+            db.execute("insert into failures (artifact_id, item, reason, created_at) values (?, ?, ?, ?)", row)
             self._count(failed=1)
 
     def _copy(self, other: Artifact) -> None:
         """Take over what is finished in `other`: files (linked where the file system can), then rows."""
         db, mine = self.store.db, self.artifact.id
-        paths = [loaded_name(row[0]) for row in db.execute("select path from files where artifact_id = ?", [other.id])]
-        for path in paths:
-            link_file(other.folder / path, self.folder / path)
-        for folder in {(self.folder / path).parent for path in paths}:
+        targets = [self.folder / path.relative_to(other.folder) for path, _, _ in self.store.files(other)]
+        for target in targets:
+            relative = str(target.relative_to(self.folder))
+            refuse_links(other.folder, relative)
+            refuse_links(self.folder, relative)
+            link_file(other.folder / relative, target)
+        for folder in {target.parent for target in targets}:
             sync_folder(folder)
         with db.atomic():
             for table in (*ARTIFACT_TABLES, "files"):
@@ -196,16 +220,26 @@ class Draft:
     def complete(self, done: int | None = None) -> Artifact:
         """Seal the artifact: digest its content and mark it complete. `done` sets how many items are finished, for a
         stage that commits them all at once, and perhaps again after an interruption."""
-        digest = content_digest(self.store, self.artifact.id)
-        with self.store.db.atomic():
+        db, mine = self.store.db, self.artifact.id
+        digest = content_digest(db, mine)
+        self._remove_leftovers()
+        with db.atomic():
             self._count()
             if done is not None:
-                self.store.db.execute("update artifacts set items_done = ? where id = ?", [done, self.artifact.id])
-            self.store.db.execute(
+                db.execute("update artifacts set items_done = ? where id = ?", [done, mine])
+            db.execute(
                 "update artifacts set status = 'complete', digest = ?, finished_at = ? where id = ?",
-                [digest, now(), self.artifact.id],
+                [digest, now(), mine],
             )
+            db.execute("update artifacts set record = ? where id = ?", [record_digest(db, mine), mine])
         return self.store.get(self.artifact.name)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what an interrupted run wrote into the folder and did not come to record."""
+        recorded = {path for path, _, _ in self.store.files(self.artifact)}
+        for path in files_below(self.folder):
+            if path not in recorded:
+                remove(path)
 
     def _count(self, done: int = 0, failed: int = 0) -> None:
         elapsed, self._since = time.monotonic() - self._since, time.monotonic()

@@ -7,8 +7,10 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
+import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from synood_cli.errors import StoreError
 from synood_cli.records import printable
@@ -71,12 +73,46 @@ def write_inside(root: Path, relative: str, content: bytes) -> None:
     """Write the file `relative` below the folder `root`, whole or not at all. No link is followed: what is called
     `relative` is in `root` afterwards, whoever made the folder.
 
-    Raises StoreError, as write_atomic, and when a part of the path is a link.
+    Raises StoreError, as write_atomic, and when `relative` leads out of `root`, or a part of the path is a link.
     """
-    path = root / relative
+    path = inside(root, relative)
     with disk_errors(path):
         refuse_links(root, relative)
         _replace(path, content)
+
+
+def inside(root: Path, relative: str) -> Path:
+    """The path `relative` below the folder `root`. Raises StoreError when it would lead out of it."""
+    path = PurePosixPath(relative)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in relative:
+        raise StoreError(
+            f"{printable(relative):.200} is not a path below {printable(str(root))}",
+            hint="the workspace's database was changed, and not by synood: `synood verify` tells more",
+        )
+    return root / path
+
+
+def is_regular(path: Path, size: int) -> bool:
+    """Whether `path` is a file of `size` bytes, and no link."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`, sorted; a link counts as a file, wherever it leads."""
+    return (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link (not what it leads to) or a folder with all that is in it, if it exists."""
+    with disk_errors(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def refuse_links(root: Path, relative: str) -> None:

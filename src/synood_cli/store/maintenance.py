@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
+import logging
+import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from synood_cli.store.digest import content_digest
-from synood_cli.store.files import TEMPORARY, disk_errors, sha256_file
-from synood_cli.store.store import Artifact, Store, loaded_name
+from synood_cli.errors import StoreError
+from synood_cli.store.digest import content_digest, follows_from_its_parts, record_digest
+from synood_cli.store.files import TEMPORARY, files_below, remove, sha256_file
+from synood_cli.store.store import Artifact, Store
 
 
 class Problem(NamedTuple):
@@ -31,41 +34,100 @@ def verify(store: Store) -> Iterator[Problem]:
     """Yield every difference between the workspace and what was recorded of its complete artifacts.
 
     Checks the database itself (integrity, foreign keys), each file's presence, size and SHA-256, each artifact's
-    content digest, and files that belong to no artifact. Reads everything, changes nothing.
+    content digest, record digest and identity, and files that belong to no artifact. Reads everything, changes nothing.
     """
-    for (text,) in store.db.execute("pragma integrity_check").fetchall():
-        if text != "ok":
-            yield Problem(store.workspace.database.name, text)
-    for table, row, parent, _ in store.db.execute("pragma foreign_key_check").fetchall():
-        yield Problem(store.workspace.database.name, f"{table} row {row} refers to a row that {parent} lacks")
+    yield from database_problems(store)
     # The disk before the rows: a stage that is running meanwhile may add to both.
-    on_disk = list(_files(store.workspace.artifacts))
-    for artifact in store.artifacts():
+    on_disk = list(files_below(store.workspace.artifacts))
+    running, known = set(), set()
+    for name, artifact in _artifacts(store):
+        if isinstance(artifact, StoreError):
+            continue  # a problem of the database
+        running |= {name} if artifact.status == "unfinished" else set()
+        try:
+            known |= {path for path, _, _ in store.files(artifact)}
+        except (StoreError, sqlite3.DatabaseError):
+            continue
         if artifact.status == "complete":
-            yield from _verify_artifact(store, artifact)
-    running = {artifact.name for artifact in store.artifacts() if artifact.status == "unfinished"}
-    known = _known_files(store)
+            yield from _verify_files(store, artifact)
     for path in on_disk:
         # An unfinished artifact may have files whose rows were not written any more; gc knows them.
         if path not in known and path.relative_to(store.workspace.artifacts).parts[0] not in running:
             yield Problem(str(path.relative_to(store.workspace.root)), "belongs to no artifact")
 
 
-def _verify_artifact(store: Store, artifact: Artifact) -> Iterator[Problem]:
-    rows = store.db.execute("select path, bytes, sha256 from files where artifact_id = ? order by path", [artifact.id])
-    for name, size, digest in rows.fetchall():
-        path = artifact.folder / loaded_name(name)
+def database_problems(store: Store) -> Iterator[Problem]:
+    """Yield what `verify` finds in the database alone."""
+    database = store.workspace.database.name
+    for (text,) in store.db.execute("pragma integrity_check").fetchall():
+        if text != "ok":
+            yield Problem(database, text)
+    for table, row, parent, _ in store.db.execute("pragma foreign_key_check").fetchall():
+        yield Problem(database, f"{table} row {row} refers to a row that {parent} lacks")
+    for name, artifact in _artifacts(store):
+        if isinstance(artifact, StoreError):
+            yield Problem(name, artifact.message)
+            continue
+        try:
+            yield from _verify_rows(store, artifact)
+        except StoreError as error:
+            yield Problem(name, error.message)
+        except Exception as error:  # whatever a damaged row leads to is this artifact's problem
+            logging.getLogger(__name__).info("%s cannot be checked", name, exc_info=error)
+            yield Problem(name, f"its rows in the database cannot be read: {error}")
+
+
+def _artifacts(store: Store) -> list[tuple[str, Artifact | StoreError]]:
+    """(name, artifact) of every row, or why the row is none."""
+    found: list[tuple[str, Artifact | StoreError]] = []
+    for (row_id,) in store.db.execute("select id from artifacts order by id").fetchall():
+        try:
+            artifact = store.by_id(row_id)
+            found.append((artifact.name, artifact))
+        except StoreError as error:
+            found.append((f"artifact {row_id}", error))
+        except sqlite3.DatabaseError as error:
+            found.append((f"artifact {row_id}", StoreError(str(error))))
+    return found
+
+
+def _verify_rows(store: Store, artifact: Artifact) -> Iterator[Problem]:
+    store.inputs(artifact)
+    store.models(artifact)
+    store.failures(artifact)
+    store.files(artifact)
+    if artifact.status != "complete":
+        return
+    if content_digest(store.db, artifact.id) != artifact.digest:
+        yield Problem(artifact.name, "its rows in the database have changed (content digest)")
+    [recorded] = store.db.execute("select record from artifacts where id = ?", [artifact.id]).fetchone()
+    if record_digest(store.db, artifact.id) != recorded:
+        what = "stage, settings, seed, inputs, models, notes, counts, failures or photographs"
+        yield Problem(artifact.name, f"what the database says of it has changed: {what} (record digest)")
+    if not follows_from_its_parts(store.db, artifact.id):
+        yield Problem(artifact.name, "its identity is not that of its stage, settings, seed, inputs and models")
+
+
+def _verify_files(store: Store, artifact: Artifact) -> Iterator[Problem]:
+    for path, size, digest in store.files(artifact):
         where = str(path.relative_to(store.workspace.root))
         try:
-            actual = path.stat().st_size
-            if actual != size:
-                yield Problem(where, f"has {actual} bytes instead of {size}")
+            status = path.lstat()
+            if stat.S_ISLNK(status.st_mode) or path.parent.resolve() != _real(store, path.parent):
+                yield Problem(where, "is a symbolic link, or in a folder that is one")
+            elif not stat.S_ISREG(status.st_mode):
+                yield Problem(where, "is not a regular file")
+            elif status.st_size != size:
+                yield Problem(where, f"has {status.st_size} bytes instead of {size}")
             elif sha256_file(path) != digest:
                 yield Problem(where, "its content has changed (SHA-256)")
         except OSError as error:
             yield Problem(where, "is missing" if isinstance(error, FileNotFoundError) else f"{error.strerror}")
-    if content_digest(store, artifact.id) != artifact.digest:
-        yield Problem(artifact.name, "its rows in the database have changed (content digest)")
+
+
+def _real(store: Store, folder: Path) -> Path:
+    """Where `folder`, which is in the workspace, is when only the path to the workspace has links."""
+    return store.workspace.root.resolve() / folder.relative_to(store.workspace.root)
 
 
 def gc(store: Store, *, unfinished: bool, superseded: bool, dry_run: bool) -> list[Removal]:
@@ -92,7 +154,7 @@ def gc(store: Store, *, unfinished: bool, superseded: bool, dry_run: bool) -> li
             for artifact, _ in sorted(leaving, key=lambda pair: -pair[0].id):  # what was made from an input before it
                 store.db.execute("delete from artifacts where id = ?", [artifact.id])
         for path in [*(artifact.folder for artifact, _ in leaving), *strays]:
-            _remove(path)
+            remove(path)
     return removals
 
 
@@ -129,17 +191,11 @@ def _strays(store: Store) -> Iterator[Path]:
         if entry.name not in names:
             yield entry
         else:
-            yield from (path for path in _files(entry) if path not in known)
+            yield from (path for path in files_below(entry) if path not in known)
 
 
 def _known_files(store: Store) -> set[Path]:
-    rows = store.db.execute("select a.name, f.path from files f join artifacts a on a.id = f.artifact_id").fetchall()
-    return {store.workspace.artifacts / name / loaded_name(path) for name, path in rows}
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`, sorted; a link counts as a file, wherever it leads."""
-    return (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+    return {path for artifact in store.artifacts() for path, _, _ in store.files(artifact)}
 
 
 def _temporary(path: Path) -> bool:
@@ -148,13 +204,5 @@ def _temporary(path: Path) -> bool:
 
 def _size(path: Path) -> int:
     if path.is_dir() and not path.is_symlink():
-        return sum(file.lstat().st_size for file in _files(path))
+        return sum(file.lstat().st_size for file in files_below(path))
     return path.lstat().st_size if path.is_symlink() or path.exists() else 0
-
-
-def _remove(path: Path) -> None:
-    with disk_errors(path):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from importlib.resources import files
 
 from sqlite_utils import Database, Migrations
@@ -26,6 +27,10 @@ ARTIFACT_TABLES = {
 }
 
 
+_RECORDS = "004_record_digest"
+"""The migration after which every complete artifact has a record digest, also those that were made before."""
+
+
 def _migrations() -> Migrations:
     known = Migrations("synood")
     folder = files("synood_cli.store").joinpath("migrations")
@@ -36,7 +41,14 @@ def _migrations() -> Migrations:
             for statement in statements:
                 db.execute(statement)
 
-        known(name=file.name.removesuffix(".sql"))(apply)
+        def apply_and_record(db: Database, apply: Callable[[Database], None] = apply) -> None:
+            from synood_cli.store.digest import record_all  # which knows these tables
+
+            apply(db)
+            record_all(db)
+
+        name = file.name.removesuffix(".sql")
+        known(name=name)(apply_and_record if name == _RECORDS else apply)
     return known
 
 

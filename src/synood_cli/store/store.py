@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +18,8 @@ from sqlite_utils import Database
 
 from synood_cli.errors import StoreError, UsageError
 from synood_cli.records import ModelSpec
-from synood_cli.store.database import database_errors, open_database
-from synood_cli.store.files import sha256_file
+from synood_cli.store.database import DAMAGED, RowCheck, database_errors, open_database
+from synood_cli.store.files import inside, is_regular, sha256_file
 from synood_cli.store.schema import ARTIFACT_TABLES, is_current, migrate
 from synood_cli.store.workspace import Workspace
 
@@ -121,7 +120,7 @@ class Store:
 
     def forget_begun(self) -> None:
         """Forget the artifacts that were begun and hold nothing yet, such as those of a command that found no model."""
-        with contextlib.suppress(sqlite3.Error), self.db.atomic():
+        with contextlib.suppress(sqlite3.Error, StoreError), self.db.atomic():
             for artifact in self.artifacts():
                 empty = not (artifact.items_done or artifact.items_failed or artifact.notes)
                 if artifact.status == "unfinished" and empty and not artifact.folder.exists():
@@ -181,11 +180,26 @@ class Store:
             raise UsageError(f"{name} is not finished", hint=f"run its `synood {artifact.stage}` command again")
         return artifact
 
-    def next_version(self, kind: str) -> int:
-        """The number of the next artifact of `kind`; a number is never given twice, also when its artifact is gone."""
+    def next_version(self, kind: str) -> tuple[int, str]:
+        """Number and name of the next artifact of `kind`. A number is never given twice, also when its artifact is
+        gone; nor is one whose folder exists, such as those of artifacts that are newer than a database restored."""
         query = """insert into versions (kind, newest) values (?, 1)
                    on conflict (kind) do update set newest = newest + 1 returning newest"""
-        return int(self.db.execute(query, [kind]).fetchone()[0])
+        while True:
+            version = int(self.db.execute(query, [kind]).fetchone()[0])
+            name = f"{kind}@{version}"
+            if not os.path.lexists(self.workspace.artifacts / name):
+                return version, name
+
+    @contextlib.contextmanager
+    def without_waiting(self) -> Iterator[None]:
+        """Within: transactions do not wait until they are on the disk; the next one outside makes them last. They are
+        whole, and in their order, whatever happens."""
+        self.db.execute("pragma synchronous = normal")
+        try:
+            yield
+        finally:
+            self.db.execute("pragma synchronous = full")
 
     def has_inputs(self, artifact: Artifact, inputs: Mapping[str, Artifact]) -> bool:
         """Whether `artifact` is made from exactly these artifacts, not from others of equal content."""
@@ -213,28 +227,41 @@ class Store:
 
     def _has_its_files(self, artifact: Artifact) -> bool:
         """Whether each file of `artifact` is there in its size; `verify` looks at the content too."""
-        rows = self.db.execute("select path, bytes from files where artifact_id = ?", [artifact.id]).fetchall()
-        paths = ((artifact.folder / loaded_name(name), size) for name, size in rows)
-        return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+        return all(is_regular(path, size) for path, size, _ in self.files(artifact))
+
+    def files(self, artifact: Artifact) -> list[tuple[Path, int, str]]:
+        """(path, size, SHA-256) of each file of `artifact`. Raises StoreError for a path that leads elsewhere."""
+        rows = self._read("files", artifact, "path")
+        return [(inside(artifact.folder, loaded_name(row["path"])), row["bytes"], row["sha256"]) for row in rows]
 
     def inputs(self, artifact: Artifact) -> dict[str, Artifact]:
         """The artifacts that `artifact` was made from, by role."""
-        rows = self.db.query("select role, input_id from lineage where artifact_id = ? order by role", [artifact.id])
-        return {row["role"]: self._artifact(self.db.table("artifacts").get(row["input_id"])) for row in rows}
+        found: dict[str, Artifact] = {}
+        for row in self._read("lineage", artifact, "role"):
+            if row["input_id"] >= artifact.id:  # what it was made from was there before it
+                raise self._damaged(f"{artifact.name} is made from a later artifact")
+            found[row["role"]] = self.by_id(row["input_id"])
+        return found
+
+    def by_id(self, artifact_id: int) -> Artifact:
+        """The artifact of this id. Raises StoreError when there is none, or its row is damaged."""
+        for row in self.db.table("artifacts").rows_where("id = ?", [artifact_id]):
+            return self._artifact(row)
+        raise self._damaged(f"it lacks artifact {artifact_id}, which another was made from")
 
     def ancestor(self, artifact: Artifact, kind: str) -> Artifact | None:
         """The nearest input of `kind`, however far up the lineage."""
-        level = list(self.inputs(artifact).values())
+        level = self.inputs(artifact)
         while level:
-            for candidate in level:
+            for candidate in level.values():
                 if candidate.kind == kind:
                     return candidate
-            level = [above for candidate in level for above in self.inputs(candidate).values()]
+            level = {above.name: above for candidate in level.values() for above in self.inputs(candidate).values()}
         return None
 
     def models(self, artifact: Artifact) -> dict[str, ModelSpec]:
         """The models that made `artifact`, by role."""
-        rows = self.db.table("artifact_models").rows_where("artifact_id = ?", [artifact.id], order_by="role")
+        rows = self._read("artifact_models", artifact, "role")
         return {
             row["role"]: ModelSpec(**{key: row[key] for key in ("adapter", "name", "pretrained", "revision")})
             for row in rows
@@ -242,9 +269,21 @@ class Store:
 
     def rows(self, artifact: Artifact, table: str) -> Iterator[dict[str, Any]]:
         """The content rows of `artifact` in `table`, in their order; names decoded."""
-        order = ", ".join(ARTIFACT_TABLES[table])
-        for row in self.db.table(table).rows_where("artifact_id = ?", [artifact.id], order_by=order):
+        for row in self._read(table, artifact, ", ".join(ARTIFACT_TABLES[table])):
+            if "path" in row:
+                inside(artifact.folder, loaded_name(row["path"]))
             yield {key: loaded_name(value) if isinstance(value, bytes) else value for key, value in row.items()}
+
+    def _read(self, table: str, artifact: Artifact, order: str) -> Iterator[dict[str, Any]]:
+        """The rows of `artifact` in `table`. Raises StoreError when a value is not of its column's type."""
+        check = self._checks(table)
+        for row in self.db.table(table).rows_where("artifact_id = ?", [artifact.id], order_by=order):
+            check(row)
+            yield row
+
+    def _checks(self, table: str) -> Callable[[Mapping[str, Any]], None]:
+        """What checks rows of `table`."""
+        return RowCheck(self.workspace.database, table, self.db.table(table).columns)
 
     def sample(self, artifact: Artifact, count: int) -> dict[str, dict[str, Any]]:
         """For each table with rows of `artifact`: {"count": of all, "sample": the first `count`}; images by name."""
@@ -262,7 +301,7 @@ class Store:
 
     def failures(self, artifact: Artifact) -> list[tuple[str, str]]:
         """(item, reason) of what failed, in order."""
-        rows = self.db.table("failures").rows_where("artifact_id = ?", [artifact.id], order_by="id")
+        rows = self._read("failures", artifact, "id")
         return [(loaded_name(row["item"]), row["reason"]) for row in rows]
 
     def add_images(self, rows: Sequence[dict[str, Any]]) -> list[int]:
@@ -283,7 +322,11 @@ class Store:
 
         Where it is gone but the same photograph was selected elsewhere since (the folder was moved), `path` is there.
         """
-        row: dict[str, Any] = dict(self.db.table("images").get(image_id))
+        found = next(iter(self.db.table("images").rows_where("id = ?", [image_id])), None)
+        if found is None:
+            raise self._damaged(f"it lacks image {image_id}, which an artifact names")
+        self._checks("images")(found)
+        row: dict[str, Any] = dict(found)
         places = self.db.execute("select root, name from images where sha256 = ? order by id desc", [row["sha256"]])
         paths = [Path(loaded_name(root)) / loaded_name(name) for root, name in places.fetchall()]
         for key in ("root", "name", "class_name"):
@@ -315,27 +358,19 @@ class Store:
         return digest
 
     def _artifact(self, row: Mapping[str, Any]) -> Artifact:
+        self._checks("artifacts")(row)
+        name, kind = row["name"], row["kind"]
+        if kind not in KINDS or name != f"{kind}@{row['version']}" or not 0 < row["version"] < 2**63:
+            raise self._damaged(f"{name!r:.60} is not the name of an artifact")
         values = {key: row[key] for key in Artifact.__dataclass_fields__ if key in row}
-        values["settings"] = json.loads(row["settings"])
-        values["notes"] = json.loads(row["notes"])
-        return Artifact(**values, folder=self.workspace.artifacts / row["name"])
+        for key in ("settings", "notes"):
+            try:
+                values[key] = json.loads(row[key])
+            except (ValueError, RecursionError) as error:
+                raise self._damaged(f"the {key} of {name} are not JSON") from error
+            if not isinstance(values[key], dict):
+                raise self._damaged(f"the {key} of {name} are not a table")
+        return Artifact(**values, folder=self.workspace.artifacts / name)
 
-
-def identity_of(
-    stage: str,
-    settings: Mapping[str, Any],
-    inputs: Mapping[str, str],
-    models: Mapping[str, ModelSpec],
-    seed: int,
-) -> str:
-    """Hash of canonical JSON of (stage, settings, input digests, model revisions, seed): the same question has the
-    same identity. The tool's version is recorded but not hashed; a stage whose meaning changes changes its settings.
-    """
-    question = {
-        "stage": stage,
-        "settings": dict(settings),
-        "inputs": dict(inputs),
-        "models": {role: spec.identity() for role, spec in models.items()},
-        "seed": seed,
-    }
-    return hashlib.sha256(canonical_json(question).encode()).hexdigest()
+    def _damaged(self, what: str) -> StoreError:
+        return StoreError(f"{self.workspace.database} is damaged: {what}", hint=DAMAGED)
