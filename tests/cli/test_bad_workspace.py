@@ -180,7 +180,7 @@ def test_where_scores_cannot_be_written(study: Path) -> None:
     photos = study / "photos"
     for place, reason in [
         (study, "it is a folder"),
-        (study / "captions.jsonl/scores.csv", "a file of that name is in the way"),
+        (study / "captions.jsonl/scores.csv", "a part of the path is a file, not a folder"),
         (study / ("n" * 300), "the name is too long"),
     ]:
         ended = synood(study, "score", photos, "-o", place)
