@@ -7,12 +7,9 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
-
-_BUFFER = 1 << 16
 
 
-def open_regular(path: Path, *, pipe: bool = False) -> tuple[BinaryIO, os.stat_result]:
+def open_regular(path: Path, *, pipe: bool = False) -> tuple[io.BufferedReader, os.stat_result]:
     """The regular file at `path`, open for reading, and its status; a link is followed. Never waits for a writer, as
     opening a pipe would.
 
@@ -21,13 +18,12 @@ def open_regular(path: Path, *, pipe: bool = False) -> tuple[BinaryIO, os.stat_r
     byte.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    file = io.BufferedReader(io.FileIO(descriptor), _BUFFER) if _is_file(descriptor, path, pipe) else None
-    if file is None:
+    if not _is_file(descriptor, path, pipe):
         what = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "pipe or a device"
         os.close(descriptor)
         raise OSError(errno.EINVAL, f"it is a {what}, not a file", str(path))
     os.set_blocking(descriptor, True)
-    return file, os.fstat(descriptor)
+    return os.fdopen(descriptor, "rb"), os.fstat(descriptor)
 
 
 def read_regular(path: Path, limit: int, *, pipe: bool = False) -> bytes:

@@ -138,5 +138,5 @@ def test_byte_order_mark_and_odd_names(tmp_path: Path) -> None:
 def test_a_captions_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read the captions file .*absent: no such file or folder"):
         CaptionsFile(tmp_path / "absent")
-    with pytest.raises(UsageError, match="is a directory"):
+    with pytest.raises(UsageError, match="is a folder, not a file"):
         CaptionsFile(tmp_path)

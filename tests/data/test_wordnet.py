@@ -97,7 +97,7 @@ def test_a_malformed_list_is_refused_with_its_line(tmp_path: Path, content: byte
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read the list .*absent: no such file or folder"):
         read_candidates(tmp_path / "absent")
-    with pytest.raises(UsageError, match="is a directory"):
+    with pytest.raises(UsageError, match="is a folder, not a file"):
         read_candidates(tmp_path)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from synood_cli import regular_file
 from synood_cli.errors import ItemError
@@ -28,7 +28,7 @@ def kind_problem(mode: int) -> str | None:
     return "is a folder, not a file" if stat.S_ISDIR(mode) else "is not a regular file"
 
 
-def open_regular(path: Path) -> tuple[BinaryIO, os.stat_result]:
+def open_regular(path: Path) -> tuple[io.BufferedReader, os.stat_result]:
     """The regular file at `path`, open for reading, and its status. Raises ItemError, with a reason that does not
     repeat the path."""
     try:

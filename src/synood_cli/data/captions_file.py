@@ -7,9 +7,12 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from synood_cli.data.access import access_problem
+from synood_cli.data.text_lists import read_text
 from synood_cli.errors import UsageError
 from synood_cli.records import ImageFile, is_unicode, printable
+
+CAPTIONS_BYTES = 1 << 30
+"""The largest captions file that is read: a million lines have some 300 million bytes."""
 
 
 class Caption(NamedTuple):
@@ -35,15 +38,11 @@ class CaptionsFile:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            reason = access_problem(path, error)
-            raise UsageError(f"cannot read the captions file {printable(str(path))}: {reason}") from error
+        content = read_text(path, CAPTIONS_BYTES, "captions file")
         self.problems: list[tuple[int, str]] = []
         self._captions: dict[str, Caption] = {}
         self._folder = str(path.absolute().parent)
-        for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        for number, line in enumerate(content.split(b"\n"), start=1):
             if not line.strip():
                 continue
             try:

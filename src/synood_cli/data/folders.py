@@ -196,8 +196,8 @@ def _is_image(name: str) -> bool:
 
 def _looks(image: ImageFile) -> tuple[bytes, int, int]:
     try:
-        status = image.path.stat()
-    except OSError:
+        status = os.stat(os.path.join(image.root, image.name))  # noqa: PTH116, PTH118  (a Path costs more than the call)
+    except (OSError, ValueError):
         return os.fsencode(image.name), -1, -1
     return os.fsencode(image.name), status.st_size, status.st_mtime_ns
 

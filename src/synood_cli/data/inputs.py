@@ -5,15 +5,17 @@ Nothing is collected and nothing sorted: the images of a folder come in the orde
 
 from __future__ import annotations
 
+import io
 import os
-import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from synood_cli.data.access import access_problem
 from synood_cli.data.folders import EXTENSIONS
+from synood_cli.data.image_lists import list_lines, open_list
+from synood_cli.data.path_lists import Line
 from synood_cli.errors import UsageError
 from synood_cli.records import printable
 
@@ -24,9 +26,6 @@ STDIN = "-"
 
 LIST_SUFFIX = ".txt"
 """A file of this ending is a list of paths, one a line; any other file is an image, whatever its name."""
-
-_LABEL = re.compile(rb"(?P<path>.*\S)\s+(-1|\d+)")
-"""A line of OpenOOD's list files, which have the number of a class after the path, or -1."""
 
 
 class Found(NamedTuple):
@@ -56,23 +55,19 @@ def check_inputs(inputs: Sequence[str], *, folders_only: bool = False) -> None:
 def find_images(inputs: Sequence[str], skip: Path | None = None, data_root: Path | None = None) -> Iterator[Found]:
     """The images of all inputs: those below a folder, those that a list names, and each file itself.
 
-    The folder `skip` is not entered (it is where images are set aside). The paths of a list file start from
-    `data_root`, else from the list's own folder, and may have a label behind them, as in OpenOOD's lists; those on
-    stdin start from the current folder. What they name may fail to be an image or to exist: reading it tells.
+    The folder `skip` is not entered (it is where images are set aside). Lists are read as data.path_lists says. The
+    paths of a list file start from `data_root`, else from the list's own folder, and may have a label behind them;
+    those on stdin start from the current folder, and have none. What they name may fail to be an image or to exist:
+    reading it tells.
     """
     for given in inputs:
         if given == STDIN:
-            yield from map(_single, _lines(sys.stdin.buffer))
+            yield from map(_listed, _stdin_lines())
         elif Path(given).is_dir():
             yield from _below(given, skip)
         elif given.lower().endswith(LIST_SUFFIX):
-            try:
-                with Path(given).open("rb") as lines:
-                    start = os.path.dirname(given) if data_root is None else data_root  # noqa: PTH120
-                    yield from (_single(os.path.join(start, path)) for path in _lines(lines, labelled=True))  # noqa: PTH118
-            except OSError as error:
-                reason = access_problem(Path(given), error)
-                raise UsageError(f"cannot read the list {printable(given)}: {reason}", hint="check the path") from error
+            start = os.path.dirname(given) if data_root is None else str(data_root)  # noqa: PTH120
+            yield from (_listed(line, start) for line in open_list(Path(given), labelled=True))
         else:
             yield _single(given)
 
@@ -110,16 +105,22 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _lines(lines: Iterable[bytes], *, labelled: bool = False) -> Iterator[str]:
-    for line in lines:
-        path = line.rstrip(b"\r\n")
-        match = _LABEL.fullmatch(path) if labelled else None
-        if path:
-            yield os.fsdecode(match["path"] if match else path)
+def _stdin_lines() -> Iterator[Line]:
+    if sys.stdin is None or sys.stdin.closed:
+        raise UsageError("there is nothing on stdin: it is closed", hint="give images, folders or lists instead of -")
+    return list_lines(cast(io.BufferedReader, sys.stdin.buffer), "on stdin", labelled=False)
+
+
+def _listed(line: Line, start: str = "") -> Found:
+    if line.problem:
+        return Found(line.path, line.path, line.problem)
+    return _single(os.path.join(start, line.path))  # noqa: PTH118
 
 
 def _single(path: str) -> Found:
     """Its name is its path from here; where it lies elsewhere, its absolute path without the root."""
+    if not path.startswith(os.sep) and os.pardir not in path:
+        return Found(path, os.path.normpath(path))
     relative = os.path.relpath(path)
     outside = relative == os.pardir or relative.startswith(os.pardir + os.sep)
     return Found(path, os.path.abspath(path).lstrip(os.sep) if outside else relative)  # noqa: PTH100

@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationError
 
 from synood_cli.data.access import access_problem
+from synood_cli.data.image_lists import missing_images
 from synood_cli.data.image_sets import ImageSet
 from synood_cli.data.sources import find_images, find_ind
 from synood_cli.errors import UsageError
@@ -113,6 +114,8 @@ def find_suite(suite: Suite, data_root: Path) -> FoundSuite:
         try:
             find = find_ind if name == "ind" else find_images
             found = find(place, data_root=data_root / wanted.list_root)
+            if found.kind == "list":
+                found = missing_images(found)
         except UsageError as error:
             differences.append(Difference(name, error.message + (f" ({error.hint})" if error.hint else "")))
             continue
