@@ -183,7 +183,7 @@ def test_equal_methods_do_not_differ():
 
 
 def test_an_adapting_method_may_score_the_ind_images_differently_in_each_set():
-    sets = {"a": SetScores([1.0, 1.0], [0.0]), "b": SetScores([0.0, 0.0], [1.0])}
+    sets = {"a": SetScores([1.0, 1.0], [0.0, 0.0]), "b": SetScores([0.0, 0.0], [1.0, 1.0])}
     draws = paired_draws(sets, {"auroc": auroc}, 5, seed=0)
     assert draws[:, 0, :, 0].tolist() == [[1.0, 0.0]] * 5
 
@@ -191,3 +191,18 @@ def test_an_adapting_method_may_score_the_ind_images_differently_in_each_set():
 def test_sets_with_other_numbers_of_ind_images_are_refused():
     with pytest.raises(SynoodError, match="different numbers"):
         paired_draws({"a": SetScores([1.0, 1.0], [0.0]), "b": SetScores([1.0], [0.0])}, METRICS, 5, seed=0)
+
+
+@pytest.mark.parametrize(("ind", "ood"), [([1.0], [0.0, 0.5]), ([1.0, 2.0], [0.0]), ([1.0], [0.0])])
+def test_a_single_image_has_no_interval(ind, ood):
+    """It is drawn every time, so that every draw says the same: that is no certainty about another image."""
+    draws = paired_draws({"a": SetScores(ind, ood)}, METRICS, 5, seed=0)
+    assert np.isnan(draws).all()
+    assert percentile_interval(draws[:, 0, 0, 0], 0.95) is None
+
+
+def test_a_set_of_a_single_image_takes_the_interval_of_the_average_only():
+    sets = {"a": SetScores([1.0, 2.0], [0.0, 1.5]), "b": SetScores([1.0, 2.0], [0.0])}
+    draws = paired_draws(sets, {"auroc": auroc}, 50, seed=0)[:, 0, :, 0]
+    assert percentile_interval(draws[:, 0], 0.95) is not None
+    assert percentile_interval(draws.mean(axis=1), 0.95) is None

@@ -7,6 +7,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn.functional import normalize
 
 from pipeline import Silent, photograph
+from synood_cli.cli.eval_tables import read_result
 from synood_cli.config import EvalSettings, MineSettings, TrainProjectionSettings
 from synood_cli.data.images import read_image
 from synood_cli.errors import UsageError
@@ -252,6 +253,19 @@ def test_a_class_without_images_is_a_warning(make_run, head, ind, ood):
     (ind / "frog").rmdir()
     made = evaluate(make_run(), SETTINGS, [head], ind, ood)
     assert made.notes["warnings"] == ["1 of the 3 classes of head@1 have no in-distribution images"]
+
+
+def test_sets_of_a_single_image_have_values_and_no_intervals(store, make_run, head, ind, ood, tmp_path):
+    (tmp_path / "one").mkdir()
+    (ood["near"] / "0.png").rename(tmp_path / "one" / "0.png")
+    made = evaluate(make_run(), SETTINGS, [head], ind, {"one": tmp_path / "one", "far": ood["far"]})
+    for table in ("metrics", "differences"):
+        for row in store.rows(made, table):
+            known = row["dataset"] == "far"
+            assert [row[f"{name}_low"] is not None for name in ("auroc", "fpr95")] == [known, known]
+    assert {row["ood_images"] for key, row in metrics(store, made).items() if key[2] == "one"} == {1}
+    verdicts = {row["dataset"]: row["auroc_excludes_zero"] for row in read_result(store, made, []).differences}
+    assert verdicts["one"] is verdicts["average"] is None
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,11 @@ def paired_draws(sets: Mapping[str, SetScores], metrics: Mapping[str, Metric], s
     """Each metric of each method on each OOD set, over `samples` draws of images with replacement.
 
     A draw takes the InD images once for all sets and each OOD set apart, and takes the same images for all methods:
-    so differences between methods, and means over sets, may be formed draw by draw. metrics: name → f(ind, ood), such
-    as `auroc` or a partial of `fpr_at_tpr`. Cost: two metrics of a method on 50,000 + 50,000 scores take some 20 ms per
-    draw. Raises UsageError for samples < 1, SynoodError for no OOD sets or InD images that differ in number between
-    sets, and what the metrics raise.
+    so differences between methods, and means over sets, may be formed draw by draw. A single image on either side is
+    always drawn again, which says nothing about another one: the values of such a set are NaN. metrics: name →
+    f(ind, ood), such as `auroc` or a partial of `fpr_at_tpr`. Cost: two metrics of a method on 50,000 + 50,000 scores
+    take some 20 ms per draw. Raises UsageError for samples < 1, SynoodError for no OOD sets or InD images that differ
+    in number between sets, and what the metrics raise.
     """
     if samples < 1:
         raise UsageError(f"a bootstrap needs at least one sample, not {samples}")
@@ -56,6 +57,7 @@ def paired_draws(sets: Mapping[str, SetScores], metrics: Mapping[str, Metric], s
         raise SynoodError("the OOD sets are compared with different numbers of in-distribution images")
     methods = len(scores[0][0])
     generator = np.random.default_rng(seed)
+    alone = [place for place, pair in enumerate(scores) if 1 in (pair[0].shape[1], pair[1].shape[1])]
     drawn = np.empty((samples, methods, len(scores), len(metrics)))
     for sample in range(samples):
         ind_draw = _draw(count, generator)
@@ -64,13 +66,17 @@ def paired_draws(sets: Mapping[str, SetScores], metrics: Mapping[str, Metric], s
             for method in range(methods):
                 pair = ind[method, ind_draw], ood[method, ood_draw]
                 drawn[sample, method, place] = [metric(*pair) for metric in metrics.values()]
+    drawn[:, :, alone] = np.nan
     return drawn
 
 
-def percentile_interval(values: ArrayLike, level: float) -> Interval:
-    """The (1 - level)/2 and (1 + level)/2 percentiles of the values. Raises UsageError for a level not in (0, 1)."""
+def percentile_interval(values: ArrayLike, level: float) -> Interval | None:
+    """The (1 - level)/2 and (1 + level)/2 percentiles of the values; None where a value is NaN. Raises UsageError for a
+    level not in (0, 1)."""
     if not 0 < level < 1:
         raise UsageError(f"the level of an interval lies in (0, 1), not at {level}")
+    if np.isnan(values).any():
+        return None
     low, high = np.quantile(np.asarray(values), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 

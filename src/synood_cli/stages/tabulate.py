@@ -193,7 +193,7 @@ def _metrics(settings: EvalSettings) -> dict[str, Metric]:
 
 
 def _ends(draws: NDArray[np.float64] | None, level: float) -> Row:
-    """Columns NAME_low and NAME_high of (samples, metrics) draws; None without."""
+    """Columns NAME_low and NAME_high of (samples, metrics) draws; None without, and for a set of a single image."""
     ends = [None] * len(UNCERTAIN) if draws is None else [percentile_interval(each, level) for each in draws.T]
     pairs: list[tuple[str, Interval | None]] = list(zip(UNCERTAIN, ends, strict=True))
     return {
