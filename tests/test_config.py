@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from synood_cli.config import EvalSettings, Models
+from synood_cli.config import EvalSettings, MineSettings, Models
 from synood_cli.errors import UsageError
 from synood_cli.evaluated_methods import AdaNegSettings, Baseline
 from synood_cli.settings_file import Config
@@ -31,6 +31,33 @@ def configured(folder: Path, models: str) -> Config:
 def test_folders_in_the_file_are_relative_to_it(study: Path) -> None:
     models = configured(study, 'clip = "models/clip"\ninpainter = "local-dir:models/clip"').models({})
     assert models.clip_spec().name == models.inpainter_spec().name == str(study / "models" / "clip")
+
+
+def test_candidates_in_the_file_are_relative_to_it_unless_they_are_a_list_by_name(study: Path) -> None:
+    (study / "words.txt").touch()
+    (study / "csp").touch()
+    for said, meant in (("words.txt", str(study / "words.txt")), ("csp", "csp"), ("./csp", str(study / "csp"))):
+        (study / "synood.toml").write_text(f'[mine-labels]\ncandidates = "{said}"\n')
+        settings = Config.read(study / "synood.toml").settings("mine-labels", None, {})
+        assert isinstance(settings, MineSettings)
+        assert settings.candidates == meant
+
+
+def test_the_release_of_the_csp_pool_is_csps_own_wherever_the_pool_is_chosen() -> None:
+    config = Config({"mine-labels": {"pool": "csp"}}, "synood.toml")
+    for settings in (
+        config.settings("mine-labels", "release", {}),
+        Config({"recipe": "release"}, "synood.toml").settings("mine-labels", None, {"pool": "csp"}),
+    ):
+        assert isinstance(settings, MineSettings)
+        assert settings.ind_template == settings.noun_template
+        assert len(settings.noun_template.split("|")) == 8
+        assert len(settings.csp_template.split("|")) == 4
+        assert (settings.candidates, settings.average) == ("csp", "raw")
+    neglabel = config.settings("mine-labels", "release", {"pool": "neglabel"})
+    assert isinstance(neglabel, MineSettings)
+    assert (neglabel.ind_template, neglabel.candidates, neglabel.average) == ("a nice {}", "neglabel", "unit")
+    assert config.settings("mine-labels", "paper", {}) == MineSettings(pool="csp")
 
 
 def test_folders_on_the_command_line_are_relative_to_the_current_folder(study: Path) -> None:

@@ -6,7 +6,7 @@ are part of its artifact's identity; `Execution` (device, batch size, …) chang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -21,6 +21,8 @@ FeatureType = Literal["float16", "float32"]
 Loss = Literal["energy", "centred-energy", "msp", "maxlogit", "gen"]
 Strategy = Literal["separate", "separate-with-projection", "joint"]
 CosinePer = Literal["step", "epoch"]
+CandidateList = Literal["neglabel", "csp", "wordnet"]
+"""Candidates that come with synood: the NegLabel paper's, those of CSP's public code, all of WordNet."""
 
 LOWEST_TEMPERATURE = 1e-4
 HIGHEST_TEMPERATURE = 1e4
@@ -34,6 +36,11 @@ class Settings(Record):
     release: ClassVar[dict[str, Any]] = {}
     later: ClassVar[frozenset[str]] = frozenset()
     """Fields that an earlier version did not have; their defaults are what it did."""
+
+    @classmethod
+    def of_recipe(cls, recipe: str, said: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG003
+        """What the recipe has in the place of the defaults, where `said` is what else is known of the settings."""
+        return cls.release if recipe == "release" else {}
 
     def identity(self, include: Set[str] | None = None) -> dict[str, Any]:
         """The settings (of them, `include`) as an artifact's identity has them: without what is `later` and at its
@@ -111,11 +118,24 @@ class SynthesizeSettings(Settings):
     }
 
 
+CSP_TEMPLATES = (
+    "a close-up photo of the nice {}.|a photo with the nice {}.|a good photo with the nice {}.|a photo of the nice {}.|"
+    "{}|the {}|the good {}|the nice {}"
+)
+"""Prompts of nouns and InD labels in CSP's public code."""
+
+
 class MineSettings(Settings):
     """NegMining (NegLabel, ICLR 2024) and the first head."""
 
     percentile: float = Field(0.95, gt=0, le=1, description="Percentile of the similarity to all InD labels.")
     share: float = Field(0.15, gt=0, le=1, description="Share of the candidates kept, least similar first.")
+    candidates: str = Field(
+        "neglabel",
+        min_length=1,
+        description="Candidates: neglabel = the paper's 70,000 words, csp = those of CSP's code (recipe release with "
+        "--pool csp), wordnet = all its nouns and adjectives; or a FILE, one noun,word or adj,word per line.",
+    )
     pool: Literal["neglabel", "csp"] = Field(
         "neglabel", description="Candidates: as they are (NegLabel), or every adjective with a superclass (CSP)."
     )
@@ -124,7 +144,12 @@ class MineSettings(Settings):
     )
     csp_template: str = Field(
         "a nice photo of {}",
-        description="CSP's prompt of an adjective with its superclass (one of its release's four).",
+        description="CSP's prompt of an adjective with its superclass (recipe release: the four of CSP's code).",
+    )
+    average: Literal["unit", "raw"] = Field(
+        "unit",
+        description="What several templates average: features of unit length (CLIP), or raw ones (recipe release with "
+        "--pool csp).",
     )
     ind_template: str = Field(
         "the nice {}", description="Prompt of an InD label; several with | between them, or openai-80, are averaged."
@@ -137,6 +162,21 @@ class MineSettings(Settings):
     precision: Precision = Field("fp32", description="Arithmetic of CLIP.")
 
     release: ClassVar[dict[str, Any]] = {"ind_template": "a nice {}"}
+    release_of_csp: ClassVar[dict[str, Any]] = {
+        "candidates": "csp",
+        "ind_template": CSP_TEMPLATES,
+        "noun_template": CSP_TEMPLATES,
+        "csp_template": "{}|a nice photo of {}|a good photo of {}|a close-up photo of {}",
+        "average": "raw",
+    }
+    """CSP's public code (Chen et al., NeurIPS 2024)."""
+    later: ClassVar[frozenset[str]] = frozenset({"average"})
+
+    @classmethod
+    def of_recipe(cls, recipe: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        """As the base class, but the release of the CSP pool is CSP's."""
+        release = cls.release_of_csp if said.get("pool") == "csp" else cls.release
+        return release if recipe == "release" else {}
 
 
 class TrainProjectionSettings(Settings):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from synood_cli.config import STAGES, Execution, Models, Settings, place
+from synood_cli.config import STAGES, CandidateList, Execution, MineSettings, Models, Settings, place
 from synood_cli.errors import UsageError
 from synood_cli.records import Record
 from synood_cli.toml_file import read_toml
@@ -82,8 +82,9 @@ class Config:
         if chosen not in ("paper", "release"):
             raise UsageError(f"{self._source}: there is no recipe {chosen!r:.60}", hint="known: paper, release")
         model = STAGES[stage]
-        base = model.release if chosen == "release" else {}
-        return self._merge(model, base, stage, given)
+        written = self._table.get(stage, {})
+        known = {**(written if isinstance(written, dict) else {}), **{k: v for k, v in given.items() if v is not None}}
+        return self._merge(model, model.of_recipe(chosen, known), stage, given)
 
     def models(self, given: dict[str, Any]) -> Models:
         """The models; folders and files that the settings file names are relative to it, not to the current folder."""
@@ -106,6 +107,10 @@ class Config:
                 raise UsageError(f"{self._source}: [{table}] {name}: cannot be {str(value).lower()}")
         if model is Models:
             written = self._placed(written)
+        if model is MineSettings and isinstance(listed := written.get("candidates"), str):
+            there = Path(self._source).parent
+            at = listed if listed in get_args(CandidateList) else place(listed, there, Path.is_file)
+            written = {**written, "candidates": at}
         try:
             return model.model_validate({**base, **written, **said})
         except ValidationError as error:

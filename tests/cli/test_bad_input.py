@@ -165,7 +165,7 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["synthesize", "--boundary", "inf"], 2, ["--boundary: Input should be 'auto' or Input should be a finite number"]),
     (["synthesize", "--seed", str(2**63)], 2, ["--seed must be a whole number from 0"]),
     (["mine-labels", "--candidates", "{captions}"], 2, ["captions.jsonl, line 2: not a candidate"]),
-    (["mine-labels", "--candidates", "{nowhere}"], 2, ["cannot read the list {nowhere}"]),
+    (["mine-labels", "--candidates", "{nowhere}"], 2, ["there are no candidates '{nowhere}'"]),
     (["mine-labels", "--temperature", "inf"], 2, ["--temperature: Input should be a finite number"]),
     (["eval", "--ind", "{photos}", "--ood", "{one}"], 2, ["not NAME=IMAGES", "--ood textures="]),
     (["eval", "--ind", "{photos}", "--ood", "a={one}", "--ood", "a={one}"], 2, ["the name 'a' is taken"]),

@@ -180,7 +180,7 @@ def test_why_a_label_is_kept_or_dropped(study: Path, made: dict[str, Ended]) -> 
     assert [row["label"] for row in ended.json["explained"]] == ["thing 3", "zeppelin"]
     header, thing, zeppelin = synood(study, "mine-labels", *asked).text.splitlines()
     assert header.split()[:5] == ["label", "kept", "similarity", "cut", "rank"]
-    rule = "of 20 nouns that are least similar to the classes"
+    rule = "the 10 nouns that are least similar to the classes (0.5 of all)"
     assert thing.split()[:2] == ["thing", "3"]
     assert thing.endswith(rule)
     assert zeppelin.endswith("it is no candidate")

@@ -4,9 +4,18 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import torch
 
-from synood_cli.data.wordnet import Candidate, conjugated, read_candidates, synonyms_of, wordnet_candidates
+from synood_cli.data.wordnet import (
+    Candidate,
+    conjugated,
+    named_candidates,
+    read_candidates,
+    synonyms_of,
+    wordnet_candidates,
+)
 from synood_cli.errors import UsageError
+from synood_cli.method.negative_labels import mine
 
 
 def test_the_whole_of_wordnet_is_there() -> None:
@@ -99,6 +108,34 @@ def test_a_list_that_is_not_there(tmp_path: Path) -> None:
         read_candidates(tmp_path / "absent")
     with pytest.raises(UsageError, match="is a folder, not a file"):
         read_candidates(tmp_path)
+
+
+def test_the_candidates_of_the_neglabel_paper() -> None:
+    """56,909 nouns and 13,091 adjectives, of which 15% each are 8,536 and 1,963: 10,499 negative labels."""
+    candidates = named_candidates("neglabel")
+    nouns = [text for text, kind in candidates if kind == "noun"]
+    adjectives = [text for text, kind in candidates if kind == "adj"]
+    assert (len(nouns), len(adjectives)) == (56_909, 13_091)
+    assert nouns == sorted(set(nouns))
+    assert adjectives == sorted(set(adjectives))
+    assert set(nouns).isdisjoint(adjectives)  # a word of both parts of speech is an adjective
+    kept = [len(mine(torch.zeros(len(words)), 0.15)) for words in (nouns, adjectives)]
+    assert kept == [8_536, 1_963]
+    assert sum(kept) == 10_499
+    assert {"guitar", "bassoon", "milky way"} < set(nouns)
+    assert {"tench", "pizza"}.isdisjoint(nouns)  # animals and food
+    assert "axe" not in nouns  # the first word of a synset alone: ax
+    assert "abaxial" not in adjectives  # the head of the first half of a cluster; adaxial heads the second
+    assert "adaxial" in adjectives
+
+
+def test_the_candidates_of_csps_code_lack_persons_groups_quantities_and_pertainyms() -> None:
+    everything, csp = ({text for text, _ in named_candidates(name)} for name in ("neglabel", "csp"))
+    assert csp < everything
+    assert {"accountant", "centiliter", "uric"} < everything - csp
+    assert {"guitar", "sapphire", "beautiful", "avenged"} < csp
+    assert "antipodal" in csp  # a noun of relations too
+    assert len(csp) == 56_620
 
 
 def test_conjugated_adjectives_have_a_superclass_drawn_by_the_seed() -> None:

@@ -57,8 +57,8 @@ def models(checkpoints: Checkpoints) -> Models:
 
 @pytest.fixture
 def candidates(tmp_path: Path) -> Path:
-    """Forty nouns, among them three that name a class, and twenty adjectives."""
-    nouns = ["Cat", "dogs", "FROG", *(f"thing {number}" for number in range(37))]
+    """Thirty-seven nouns, among them three that name a class, and twenty adjectives."""
+    nouns = ["Cat", "dogs", "FROG", *(f"thing {number}" for number in range(34))]
     adjectives = [f"quality {number}" for number in range(20)]
     path = tmp_path / "candidates.txt"
     path.write_text("\n".join([*nouns, *(f"adj,{word}" for word in adjectives)]))
@@ -72,7 +72,7 @@ def selection(make_run: Callable[..., Run], photos: Path) -> Artifact:
 
 @pytest.fixture
 def head(make_run: Callable[..., Run], models: Models, selection: Artifact, candidates: Path) -> Artifact:
-    """A NegLabel head: 18 of the 37 nouns and 10 of the 20 adjectives, in 4 groups."""
+    """A NegLabel head: 18 for 37 nouns, of which three name a class, and 10 of the 20 adjectives, in 4 groups."""
     return mine_labels(make_run(), MineSettings(share=0.5, groups=4), models, selection, candidates)
 
 

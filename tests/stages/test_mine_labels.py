@@ -12,6 +12,7 @@ from synood_cli.data.wordnet import Candidate, conjugated
 from synood_cli.errors import SynoodError, UsageError
 from synood_cli.method.boundary import threshold_at_tpr
 from synood_cli.models.build import build_encoder
+from synood_cli.settings_file import Config
 from synood_cli.stages.embed import load_features
 from synood_cli.stages.mine_labels import excluded_names, mine_labels, plain
 from synood_cli.stages.select import select
@@ -36,13 +37,13 @@ def test_mined_labels_equal_a_plain_recomputation(store, make_run, head, models)
     ind = functional.normalize(
         encoder.encode_texts([f"the nice {name}" for name in ("cat", "dog", "frog")]), dim=1
     ).numpy()
-    nouns = [f"thing {number}" for number in range(37)]
+    nouns = [f"thing {number}" for number in range(34)]
     adjectives = [f"quality {number}" for number in range(20)]
     expected = []
     for words, kind, template in ((nouns, "noun", "the nice {}"), (adjectives, "adj", "This is a {} photo")):
         features = functional.normalize(encoder.encode_texts([template.format(word) for word in words]), dim=1).numpy()
         percentiles = np.quantile(features @ ind.T, 0.95, axis=1)
-        order = np.argsort(percentiles, kind="stable")[: len(words) // 2]
+        order = np.argsort(percentiles, kind="stable")[: {"noun": 18, "adj": 10}[kind]]
         expected += [(words[place], kind, percentiles[place], features[place]) for place in order]
     made = Head.read(head.folder)
     assert [label.text for label in made.info.ind_labels] == ["cat", "dog", "frog"]
@@ -90,7 +91,7 @@ def test_the_head_records_its_clip_and_how_it_was_made(head, store, models):
     assert info.clip.logit_scale == pytest.approx(100)
     assert (info.temperature, info.groups, info.group_seed) == (0.01, 4, 0)
     assert set(info.versions) == {"synood", "torch", "open_clip_torch"}
-    assert head.notes["candidates"] == 60
+    assert head.notes["candidates"] == 57
     assert head.notes["excluded"] == 3  # Cat, dogs and FROG
 
 
@@ -123,7 +124,7 @@ def test_template_ensembles(make_run, models, selection, candidates):
 
     ind = averaged(templates[:2], ["cat", "dog", "frog"])
     np.testing.assert_allclose(made.tensors["ind_features"], ind, atol=1e-6)
-    nouns = [f"thing {number}" for number in range(37)]
+    nouns = [f"thing {number}" for number in range(34)]
     features = averaged(templates, nouns)
     percentiles = np.quantile(features @ ind.T, 0.95, axis=1)
     order = np.argsort(percentiles, kind="stable")[:18]
@@ -150,8 +151,10 @@ def test_class_folders_of_imagenet_have_their_label_texts(make_run, models, phot
 def test_limit_takes_candidates_evenly(make_run, models, selection, candidates):
     made = mine_labels(make_run(limit=20), MineSettings(share=1.0), models, selection, candidates)
     words = {label.text for label in Head.read(made.folder).info.negative_labels}
-    # Every third of the sixty, "Cat" excepted.
-    assert words == {f"thing {n}" for n in range(0, 37, 3)} | {f"quality {n}" for n in range(2, 20, 3)}
+    listed = [*[None] * 3, *(f"thing {n}" for n in range(34)), *(f"quality {n}" for n in range(20))]
+    # Every third but for rounding, those that name a class excepted.
+    assert words == {listed[place * 57 // 20] for place in range(20)} - {None}
+    assert len(words) == 18
 
 
 def test_an_unreadable_selected_image_is_left_out_of_the_calibration(
@@ -232,7 +235,56 @@ def test_csp_drops_what_is_too_similar_to_any_class(store, make_run, models, sel
         label.text for label, near in zip(everything.info.negative_labels, largest, strict=True) if near <= limit
     }
     assert {label.text for label in kept.info.negative_labels} == expected
-    assert len(expected) == 29  # of 37 nouns and 20 adjectives
+    assert len(expected) == 29  # of 34 nouns and 20 adjectives
+
+
+def test_the_release_of_csp_averages_its_prompts_before_normalisation(make_run, models, selection, candidates):
+    settings = Config({}, "synood.toml").settings("mine-labels", "release", {"pool": "csp", "share": 0.5, "groups": 4})
+    assert isinstance(settings, MineSettings)
+    assert settings.candidates == "csp"
+    made = Head.read(mine_labels(make_run(), settings, models, selection, candidates).folder)
+    encoder = build_encoder(models.clip_spec(), "cpu", "fp32")
+    around = ("a close-up photo of the nice {}.", "a photo with the nice {}.", "a good photo with the nice {}.")
+    nouns = (*around, "a photo of the nice {}.", "{}", "the {}", "the good {}", "the nice {}")
+    phrases = ("{}", "a nice photo of {}", "a good photo of {}", "a close-up photo of {}")
+
+    def feature(prompts, text):
+        mean = encoder.encode_texts([prompt.format(text) for prompt in prompts]).mean(dim=0)
+        return (mean / mean.norm()).numpy()
+
+    ind = np.stack([feature(nouns, name) for name in ("cat", "dog", "frog")])
+    np.testing.assert_allclose(made.tensors["ind_features"], ind, atol=1e-6)
+    for label, found in zip(made.info.negative_labels, made.tensors["negative_features"], strict=True):
+        expected = feature(nouns if label.part_of_speech == "noun" else phrases, label.text)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    unit = settings.model_copy(update={"average": "unit"})
+    other = Head.read(mine_labels(make_run(), unit, models, selection, candidates).folder)
+    assert abs(other.tensors["ind_features"] - ind).max() > 1e-5
+
+
+def test_lists_of_candidates_by_name_and_by_file(make_run, models, selection, candidates, head, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    by_file = MineSettings(share=0.5, groups=4, candidates="candidates.txt")
+    assert mine_labels(make_run(), by_file, models, selection).name == head.name
+    made = [
+        mine_labels(make_run(limit=40), MineSettings(share=0.5, candidates=name), models, selection)
+        for name in ("neglabel", "csp", "wordnet")
+    ]
+    assert len({texts_of(one)[0] for one in made} | {texts_of(one)[-1] for one in made}) > 2
+    assert len({one.name for one in made}) == 3
+    with pytest.raises(UsageError, match="there are no candidates 'neglable'") as caught:
+        mine_labels(make_run(), MineSettings(candidates="neglable"), models, selection)
+    assert caught.value.hint == "a file, or one of neglabel, csp, wordnet"
+
+
+def test_the_share_is_of_all_candidates_and_what_names_a_class_is_never_kept(
+    store, make_run, models, selection, candidates
+):
+    """37 nouns, of which three name a class: 90% are 33, and 34 are left to choose from."""
+    made = mine_labels(make_run(), MineSettings(share=0.9, groups=0), models, selection, candidates)
+    assert sum(text.startswith("thing") for text in texts_of(made)) == 33
+    everything = mine_labels(make_run(), MineSettings(share=1.0, groups=0), models, selection, candidates)
+    assert sum(text.startswith("thing") for text in texts_of(everything)) == len(texts_of(everything)) - 20 == 34
 
 
 def test_csp_without_adjectives_is_refused(make_run, models, selection, tmp_path):

@@ -38,7 +38,7 @@ def sources(captions, photos, tmp_path, candidates):
     for number in range(4):
         photograph(tmp_path / "ood" / f"{number}.png", 100 + number, detail=1)
         photograph(tmp_path / "other" / f"{number}.png", 200 + number, detail=16)
-    return Sources(captions, photos, {"ood": tmp_path / "ood", "other": tmp_path / "other"}, candidates)
+    return Sources(captions, photos, {"ood": tmp_path / "ood", "other": tmp_path / "other"}, str(candidates))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,10 +27,6 @@ def mine_labels(
     models: Models,
     output: Output,
     from_: Annotated[str | None, from_option("selection")] = None,
-    candidates: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Candidates, a `noun,word` or `adj,word` a line; WordNet if unsaid."),
-    ] = None,
     explain: Annotated[
         list[str] | None,
         typer.Option(metavar="WORD", help="Also show why this candidate is kept or dropped; repeat for more."),
@@ -42,8 +37,8 @@ def mine_labels(
     from synood_cli.stages.mine_labels import mine_labels as stage
 
     selection = run.store.resolve(from_, "selection")
-    artifact = stage(run, settings, models, selection, candidates)
-    explained = reasons(run, settings, models, selection, candidates, explain or [])
+    artifact = stage(run, settings, models, selection)
+    explained = reasons(run, settings, models, selection, None, explain or [])
     show = (lambda: show_explained(output, explained)) if explained else None
     return artifact, {"explained": explained}, show
 

@@ -46,7 +46,7 @@ def sweep(
     ood: Annotated[list[str], typer.Option(help="An OOD set and its folder; repeat for more.", metavar="NAME=DIR")],
     from_: Annotated[str | None, from_option("captions")] = None,
     candidates: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Candidates as of mine-labels; WordNet if unsaid.")
+        str | None, typer.Option(metavar="NAME|FILE", help="Candidates, as of mine-labels; default: the sweep's.")
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(min=0, help="In place of the file's seeds; repeat for more.")

@@ -1,23 +1,28 @@
 """WordNet's nouns and adjectives: the candidates for negative labels, and synonyms.
 
-The files in wordnet/ are gzipped text made by tools/build_wordnet.py, which describes them.
+The files in wordnet/ are gzipped text made by tools/build_wordnet.py and tools/build_neglabel_pool.py, which describe
+them.
 """
 
 from __future__ import annotations
 
 import gzip
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 
+from synood_cli.config import CandidateList
 from synood_cli.data.text_lists import read_entries
 from synood_cli.errors import UsageError
 from synood_cli.records import printable
 
 PartOfSpeech = Literal["noun", "adj"]
+
+NOT_IN_CSP = ("noun.person", "noun.group", "noun.quantity", "adj.pert")
+"""Lexicographer files of WordNet that CSP's public code leaves out of NegLabel's."""
 
 
 class Candidate(NamedTuple):
@@ -27,9 +32,36 @@ class Candidate(NamedTuple):
     part_of_speech: PartOfSpeech
 
 
+def named_candidates(name: CandidateList) -> list[Candidate]:
+    """The candidates that come with synood under this name: sorted nouns, then sorted adjectives."""
+    if name == "wordnet":
+        return wordnet_candidates()
+    return neglabel_candidates(NOT_IN_CSP if name == "csp" else ())
+
+
+def packed_candidates(name: CandidateList) -> bytes:
+    """What tells this list from another without reading the words: the files that it is packed in, and its name where
+    they hold more."""
+    packed = ("adjectives.txt.gz", "noun_synsets.txt.gz") if name == "wordnet" else ("neglabel_pool.txt.gz",)
+    content = b"".join((files("synood_cli.data") / "wordnet" / file).read_bytes() for file in packed)
+    return content if name == "wordnet" else f"{name}\n".encode() + content
+
+
+def neglabel_candidates(without: Collection[str] = ()) -> list[Candidate]:
+    """The NegLabel paper's 70,000 candidates, 56,909 nouns and 13,091 adjectives, or those of them that are in other
+    lexicographer files of WordNet too than the ones named. A word of both parts of speech is an adjective."""
+    words: dict[str, set[str]] = {"noun": set(), "adj": set()}
+    for line in _lines("neglabel_pool.txt.gz"):
+        file, *members = line.split("\t")
+        if file not in without:
+            words[file.split(".")[0]].update(members)
+    nouns, adjectives = words["noun"] - words["adj"], words["adj"]
+    return [Candidate(noun, "noun") for noun in sorted(nouns)] + [Candidate(word, "adj") for word in sorted(adjectives)]
+
+
 def wordnet_candidates() -> list[Candidate]:
     """Every noun and adjective of WordNet 3.0, in lower case with spaces: 117,798 nouns, then 21,479 adjectives,
-    each sorted. A word that is both comes twice. NegLabel's own pool is a subset of 70,000."""
+    each sorted. A word that is both comes twice."""
     nouns = sorted({noun for synset in _noun_synsets() for noun in synset})
     adjectives = _lines("adjectives.txt.gz")
     return [Candidate(noun, "noun") for noun in nouns] + [Candidate(adjective, "adj") for adjective in adjectives]

@@ -46,16 +46,17 @@ def most_similar(candidates: Tensor, ind: Tensor, chunk: int) -> Tensor:
     return torch.cat([(part @ ind.T).amax(dim=1) for part in torch.split(candidates, chunk)])
 
 
-def mine(percentiles: Tensor, share: float) -> Tensor:
-    """The ⌊share · K⌋ candidates least similar to the InD labels (NegMining).
+def mine(percentiles: Tensor, share: float, of: int | None = None) -> Tensor:
+    """The ⌊share · of⌋ candidates least similar to the InD labels (NegMining), or all where that is more.
 
-    percentiles: (K,) → long indices sorted by (percentile, index). `share` is taken as the decimal number that it
-    prints as. Raises UsageError for a share outside [0, 1].
+    percentiles: (K,) → long indices sorted by (percentile, index). of: how many candidates the share is counted on, K
+    unless some have been left out. `share` is taken as the decimal number that it prints as. Raises UsageError for a
+    share outside [0, 1].
     """
     if not 0 <= share <= 1:
         raise UsageError(f"a share of candidates lies in [0, 1], not at {share}")
     # In binary floating point 0.29 * 100 falls short of 29.
-    count = int(Fraction(str(float(share))) * len(percentiles))
+    count = int(Fraction(str(float(share))) * (len(percentiles) if of is None else of))
     return percentiles.sort(stable=True).indices[:count]
 
 

@@ -89,7 +89,7 @@ def explain(
 def _rule(result: Explained, pool: str, named: str | None, settings: MineSettings) -> str:
     if result.rank is None:
         return f"dropped: it names the in-distribution class {named!r}"
-    share = f"the {settings.share:.4g} of {result.pool} {pool} that are least similar to the classes"
+    share = f"the {result.kept} {pool} that are least similar to the classes ({settings.share:.4g} of all)"
     if result.rank <= result.kept:
         return f"kept: it is among {share}"
     if settings.pool == "csp" and result.nearest[0][1] > settings.csp_similarity:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast, get_args
 
-from synood_cli.config import MineSettings, Models
-from synood_cli.data.wordnet import Candidate, PartOfSpeech, conjugated, read_candidates, wordnet_candidates
+from synood_cli.config import CandidateList, MineSettings, Models
+from synood_cli.data.wordnet import (
+    Candidate,
+    PartOfSpeech,
+    conjugated,
+    named_candidates,
+    packed_candidates,
+    read_candidates,
+)
 from synood_cli.errors import SynoodError, UsageError
 from synood_cli.models.revisions import resolve_revision
 from synood_cli.records import ModelSpec, composed, printable
@@ -27,6 +33,10 @@ from synood_cli.store.store import Artifact, canonical_json
 
 POOLS: dict[PartOfSpeech, str] = {"noun": "nouns", "adj": "adjectives"}
 """The parts of speech, each mined apart, in the order of a head's negative labels."""
+
+
+SHARE = {"share_of": "all candidates"}
+"""Part of the identity: earlier versions took the share of those that name no in-distribution class."""
 
 
 class Pool(NamedTuple):
@@ -70,7 +80,7 @@ class Labels:
 def mine_labels(
     run: Run, settings: MineSettings, models: Models, selection: Artifact, candidates: Path | None = None
 ) -> Artifact:
-    """NegMining over `candidates` (a file, else WordNet's nouns and adjectives): the share that is least similar to
+    """NegMining over `candidates` (a file; without one, what the settings name): the share that is least similar to
     the classes of `selection`, each part of speech apart; and the threshold that `tpr` of its images reach (Eq. 2).
 
     With the pool "csp" each adjective becomes a phrase with a superclass, and what is more similar than
@@ -78,23 +88,22 @@ def mine_labels(
     many candidates, evenly from the list.
     """
     _templates(settings)
-    given = read_candidates(candidates) if candidates else None
-    digest = sha256_bytes(canonical_json(given).encode()) if given else _wordnet_digest()
+    named = None if candidates else _named(settings.candidates)
+    listed = packed_candidates(named) if named else canonical_json(_given(settings, candidates)).encode()
+    unused = {"candidates"} | ({"pool", "csp_similarity", "csp_template"} if settings.pool != "csp" else set())
     spec = resolve_revision(models.clip_spec(), run.store.file_digest)
     draft = run.begin(
         "head",
         "mine-labels",
-        items=len(_pool(run, settings, given)) if run.dry_run else 0,  # reading WordNet takes half a second
-        settings=settings.model_dump(
-            exclude=set() if settings.pool == "csp" else {"pool", "csp_similarity", "csp_template"}
-        ),
+        items=len(candidate_pool(run, settings, candidates)) if run.dry_run else 0,  # reading takes half a second
+        settings={**{name: value for name, value in settings.identity().items() if name not in unused}, **SHARE},
         inputs={"selection": selection},
         models={"clip": spec},
-        digests={"candidates": digest},
+        digests={"candidates": sha256_bytes(listed)},
     )
     if draft.artifact.reused:
         return draft.artifact
-    labels = embedded_labels(run, settings, spec, selection, _pool(run, settings, given))
+    labels = embedded_labels(run, settings, spec, selection, candidate_pool(run, settings, candidates))
     images = embed_selection(run, spec, selection, settings.precision)
     surface_failures(draft, [images])
 
@@ -106,8 +115,8 @@ def mine_labels(
     total, left = sum(map(len, labels.pools)), sum(len(pool.allowed) for pool in labels.job.pools)
     if not any(mined.chosen):
         raise SynoodError(
-            f"{settings.share:.0%} of {left} candidates is not even one label "
-            f"({total} were given; those that name an in-distribution class are left out)",
+            f"{settings.share:.0%} of {total} candidates is not even one label "
+            f"({total - left} of them name an in-distribution class, and are left out)",
             hint="give more candidates, or a larger --share",
         )
     negative = [
@@ -193,14 +202,10 @@ def _number_forms(name: str) -> list[str]:
 
 
 def candidate_pool(run: Run, settings: MineSettings, path: Path | None) -> Sequence[Candidate]:
-    """The candidates of a file, else WordNet's; `--limit` of them, evenly; CSP's with their superclasses.
+    """The candidates of a file, else what the settings name; `--limit` of them, evenly; CSP's with their superclasses.
 
     Raises UsageError where CSP finds no adjective."""
-    return _pool(run, settings, read_candidates(path) if path else None)
-
-
-def _pool(run: Run, settings: MineSettings, given: Sequence[Candidate] | None) -> Sequence[Candidate]:
-    pool = spread(given or wordnet_candidates(), run.limit)
+    pool = spread(_given(settings, path), run.limit)
     if settings.pool != "csp":
         return pool
     if not any(candidate.part_of_speech == "adj" for candidate in pool):
@@ -209,14 +214,24 @@ def _pool(run: Run, settings: MineSettings, given: Sequence[Candidate] | None) -
     return conjugated(pool, run.seed)
 
 
+def _given(settings: MineSettings, path: Path | None) -> list[Candidate]:
+    named = None if path else _named(settings.candidates)
+    if named:
+        return named_candidates(named)
+    path = path or Path(settings.candidates)
+    if not path.exists():
+        hint = f"a file, or one of {', '.join(get_args(CandidateList))}"
+        raise UsageError(f"there are no candidates {printable(str(path))!r}", hint=hint)
+    return read_candidates(path)
+
+
+def _named(candidates: str) -> CandidateList | None:
+    """The list that comes with synood under this name; None for the path of a file (./csp is one)."""
+    return cast(CandidateList, candidates) if candidates in get_args(CandidateList) else None
+
+
 def _adjective_template(settings: MineSettings) -> str:
     return settings.csp_template if settings.pool == "csp" else settings.adjective_template
-
-
-def _wordnet_digest() -> str:
-    """Of WordNet as it is packed: a head that is there already is found without reading the words."""
-    packed = sorted(files("synood_cli.data").joinpath("wordnet").iterdir(), key=lambda file: file.name)
-    return sha256_bytes(b"".join(file.read_bytes() for file in packed if file.name.endswith(".gz")))
 
 
 def _templates(settings: MineSettings) -> dict[str, list[str]]:

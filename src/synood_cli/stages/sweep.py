@@ -32,7 +32,7 @@ class Sources(NamedTuple):
     captions: Artifact
     ind: Path
     ood: Mapping[str, Path]
-    candidates: Path | None = None
+    candidates: str | None = None
 
 
 class Step(NamedTuple):
@@ -214,7 +214,8 @@ class _Maker:
         match step.stage:
             case "mine-labels":
                 selection = run.store.inputs(sources.captions)["selection"]
-                return mine_labels(run, settings, step.models, selection, sources.candidates)
+                listed = {"candidates": sources.candidates} if sources.candidates else {}
+                return mine_labels(run, settings.model_copy(update=listed), step.models, selection)
             case "synthesize":
                 return synthesize(run, settings, step.models, sources.captions, inputs.get("head"))
             case "train-proj":

@@ -33,14 +33,14 @@ class MiningWorker:
         threshold is set on the images of `calibration`, the second part of the job."""
         settings = self._settings
         mining, calibration = job
-        ind = _features(mining.ind)
+        ind = self._features(mining.ind)
         chosen: list[list[int]] = []
         similarity: list[list[float]] = []
         negatives: list[Tensor] = []
         for pool in mining.pools:
-            candidates = _features(pool.candidates)
+            candidates = self._features(pool.candidates)
             percentiles = self._percentiles(candidates, ind)[pool.allowed]
-            least = self._mined(percentiles, candidates[pool.allowed], ind)
+            least = self._mined(percentiles, candidates[pool.allowed], ind, len(candidates))
             chosen.append([pool.allowed[index] for index in least.tolist()])
             similarity.append(percentiles[least].tolist())
             negatives.append(candidates[chosen[-1]])
@@ -59,12 +59,12 @@ class MiningWorker:
     def explain(self, job: tuple[MiningJob, Sequence[WantedLabel]]) -> list[Explained]:
         """Where each wanted candidate stands in its pool."""
         mining, wanted = job
-        ind = _features(mining.ind)
+        ind = self._features(mining.ind)
         found: dict[WantedLabel, Explained] = {}
         for number, pool in enumerate(mining.pools):
-            candidates = _features(pool.candidates)
+            candidates = self._features(pool.candidates)
             percentiles = self._percentiles(candidates, ind)
-            chosen = self._mined(percentiles[pool.allowed], candidates[pool.allowed], ind)
+            chosen = self._mined(percentiles[pool.allowed], candidates[pool.allowed], ind, len(candidates))
             kept = len(chosen)
             rest = self._order(percentiles[pool.allowed], candidates[pool.allowed], ind)
             order = rest.sort(stable=True).indices
@@ -83,11 +83,11 @@ class MiningWorker:
                     )
         return [found[label] for label in wanted]
 
-    def _mined(self, percentiles: Tensor, candidates: Tensor, ind: Tensor) -> Tensor:
-        """Positions of the share that is kept, least similar first: of all candidates, as in CSP's public code, but
-        never one that is dropped for its similarity to a single class."""
+    def _mined(self, percentiles: Tensor, candidates: Tensor, ind: Tensor, of: int) -> Tensor:
+        """Positions of the share that is kept, least similar first: of all `of` candidates, as in the public code, but
+        never one that names a class, or that CSP drops for its similarity to a single one."""
         order = self._order(percentiles, candidates, ind)
-        least = mine(order, self._settings.share)
+        least = mine(order, self._settings.share, of)
         return least[order[least].isfinite()]
 
     def _order(self, percentiles: Tensor, candidates: Tensor, ind: Tensor) -> Tensor:
@@ -100,7 +100,6 @@ class MiningWorker:
     def _percentiles(self, candidates: Tensor, ind: Tensor) -> Tensor:
         return label_similarity_percentile(candidates, ind.to(self._device), self._settings.percentile, SIMILARITIES)
 
-
-def _features(labels: EmbeddedLabels) -> Tensor:
-    """(labels, D), unit length: the mean over the templates."""
-    return ensemble(torch.from_numpy(block) for block in labels.blocks())
+    def _features(self, labels: EmbeddedLabels) -> Tensor:
+        """(labels, D), unit length: the mean over the templates."""
+        return ensemble((torch.from_numpy(block) for block in labels.blocks()), self._settings.average)
