@@ -72,7 +72,8 @@ def build(dictionary: Path, folder: Path) -> str:
         "(licence: see LICENSE).\n"
         f"Made by tools/build_wordnet.py from the dictionary's data files: {len(nouns):,} noun synsets with "
         f"{len(noun_lemmas):,} nouns; {len(adjectives):,} adjectives. Definitions and relations are left out.\n"
-        "neglabel_pool.txt.gz is made by tools/build_neglabel_pool.py from the data files of WordNet 3.1 (same licence).\n"
+        "neglabel_pool.txt.gz is made by tools/build_neglabel_pool.py from the data files of WordNet 3.1 "
+        "(same licence).\n"
     )
     folder.mkdir(parents=True, exist_ok=True)
     _write_packed(folder / "noun_synsets.txt.gz", ["\t".join(synset) for synset in nouns])
