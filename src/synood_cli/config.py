@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BeforeValidator, Field
 
 from synood_cli.evaluated_methods import AdaNegSettings, Baseline, BaselineSettings, ZeroShot, named
-from synood_cli.records import ModelSpec, Precision, Record
+from synood_cli.records import ModelSpec, Precision, Record, local
 
 Recipe = Literal["paper", "release"]
 ClassList = Literal["imagenet-1k", "cifar-10", "cifar-100"]
@@ -367,8 +367,8 @@ def _model(name: str, kind: str) -> str:
 def place(name: str, folder: Path = Path(), there: Callable[[Path], bool] = Path.is_dir) -> str:
     """What is `there`, seen from `folder`, by its absolute path, so that a later command finds it from anywhere; a hub
     id or weight tag as it is."""
-    path = folder / Path(name.removeprefix("local-dir:")).expanduser()
-    return str(path.resolve()) if name not in ("", PLAYGROUND) and there(path) else name
+    path = None if name in ("", PLAYGROUND) else local(name, there, folder)
+    return name if path is None else str(path.resolve())
 
 
 STAGES: dict[str, type[Settings]] = {

@@ -6,6 +6,7 @@ in-distribution. `predict` alone follows pytorch-ood's opposite convention, and 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -116,6 +117,7 @@ class Detector:
         *,
         workspace: str | os.PathLike[str] | None = None,
         clip: str | os.PathLike[str] | None = None,
+        trust_clip: bool = False,
         device: str = "auto",
         precision: Precision = "fp32",
         threshold: float | None = None,
@@ -125,13 +127,17 @@ class Detector:
         """The head at `head`: a folder (`./head`); an artifact (`head@3`, None for the newest) of the `workspace`,
         found as on the command line if unsaid; or one on the hub (`user/repository[@revision]`), which is fetched.
 
-        clip: where the head's CLIP lies, if not where the head says. threshold, tpr: another η, as for `synood score`.
-        execution: fields of `config.Execution`, such as batch_size and workers. Raises UsageError for an address that
-        means nothing, StoreError for a damaged head, ModelError when its CLIP is missing or is another one.
-        """
+        clip: where the head's CLIP lies, if not where the head says, or its name again. trust_clip: load the CLIP of a
+        head from elsewhere although it is not a known one; which one it is goes to the log. threshold, tpr: another η,
+        as for `synood score`. execution: fields of `config.Execution`, such as batch_size and workers. Raises
+        UsageError for an address that means nothing, StoreError for a damaged head, ModelError when its CLIP is missing
+        or is another one."""
         given = head if isinstance(head, str | None) else str(Path(head).absolute())
         place = Workspace.found(Path(workspace) if workspace else None)
-        folder, name, info, spec = find_head(given, place, Path(clip) if clip else None)
+        found = find_head(given, place, Path(clip) if clip else None, trust_clip=trust_clip)
+        folder, name, info, spec, about_clip = found
+        if about_clip:
+            logging.getLogger(__name__).warning(about_clip)
         settings = ScoreSettings(threshold=threshold, tpr=tpr, precision=precision)
         chosen = choose_device(device)
         threshold_ = chosen_threshold(info, settings, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -15,6 +16,16 @@ class Record(BaseModel):
     """Base of all records: frozen, without unknown fields, infinities and NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def local(name: str, there: Callable[[Path], bool], folder: Path = Path()) -> Path | None:
+    """What `name` means on this machine, seen from `folder`, when it is `there`. None for every other text, also for
+    what can be no path: too long, of an unknown user, with zero bytes."""
+    try:
+        path = folder / Path(name.removeprefix("local-dir:")).expanduser()
+        return path if there(path) else None
+    except (OSError, ValueError, RuntimeError):
+        return None
 
 
 class ModelSpec(Record):
@@ -34,8 +45,12 @@ class ModelSpec(Record):
     @property
     def folder(self) -> Path | None:
         """The local folder that `name` means, or None when it is a hub id."""
-        path = Path(self.name.removeprefix("local-dir:")).expanduser()
-        return path if path.is_dir() else None
+        return local(self.name, Path.is_dir)
+
+    @property
+    def file(self) -> Path | None:
+        """The local checkpoint file that `pretrained` means, or None when it is a weight tag."""
+        return local(self.pretrained, Path.is_file) if self.pretrained else None
 
     def identity(self) -> dict[str, str | None]:
         """What decides the model's outputs: for a folder its content, wherever it lies; else its names."""

@@ -100,4 +100,4 @@ def test_what_is_made_of_a_published_head_is_not_published(
     assert [(made["artifact"], made["stage"]) for made in lineage[:2]] == [("head@3", "train-proj"), ("head@2", "pull")]
     # Its CLIP is named by content, and found where the pull was told.
     assert HeadInfo.read(trained.folder).clip.model.name.startswith("sha256:")
-    assert head_and_clip(store, trained)[1].folder == Path(models.clip)
+    assert head_and_clip(make_run(), trained)[1].folder == Path(models.clip)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from synood_cli.stages.run import Run
 
 
-@stage_command("calibrate", takes=("limit",), execution=("device", "batch_size", "workers"))
+@stage_command("calibrate", takes=("limit", "trust_clip"), execution=("device", "batch_size", "workers"))
 def calibrate(
     run: Run,
     settings: CalibrateSettings,

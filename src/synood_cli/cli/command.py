@@ -27,6 +27,7 @@ from synood_cli.cli.options import (
     RecipeOption,
     RetryFailedOption,
     SeedOption,
+    TrustClipOption,
     VerboseOption,
     WorkspaceOption,
     field_parameters,
@@ -56,6 +57,7 @@ _SHARED = {
     "limit": parameter("limit", LimitOption, None),
     "seed": parameter("seed", SeedOption, None),
     "retry_failed": parameter("retry_failed", RetryFailedOption, False),
+    "trust_clip": parameter("trust_clip", TrustClipOption, False),
 }
 _RUNNING = [parameter("dry_run", DryRunOption, False), parameter("force", ForceOption, False)]
 _OUTPUT = [
@@ -181,6 +183,8 @@ def _run_stage(
             retry_failed=said.get("retry_failed", False),
             limit=said.get("limit"),
             dry_run=said["dry_run"],
+            trust_clip=said.get("trust_clip", False),
+            note=output.note,
         )
         try:
             made = function(run=run, **own)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from synood_cli.store.store import Artifact
 
 
-@stage_command("eval", takes=("limit", "seed"), models=("classifier",), execution=("device", "batch_size", "workers"))
+@stage_command(
+    "eval", takes=("limit", "seed", "trust_clip"), models=("classifier",), execution=("device", "batch_size", "workers")
+)
 def evaluate(
     run: Run,
     settings: EvalSettings,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from synood_cli.cli.command import plain_command
-from synood_cli.cli.options import WorkspaceOption
+from synood_cli.cli.options import TrustClipOption, WorkspaceOption
 from synood_cli.cli.output import Output
 from synood_cli.store.workspace import Workspace
 
@@ -26,8 +26,10 @@ def onnx(
         typer.Option(metavar="DIR", help="Compare with torch on images of this folder, not on random ones."),
     ] = None,
     clip: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the head's CLIP lies, if not where the head says.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the head's CLIP is, if not where the head says; or its name."),
     ] = None,
+    trust_clip: TrustClipOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Write CLIP's image tower and a head as one ONNX graph, checked against torch. Labels are in its metadata."""
@@ -36,7 +38,9 @@ def onnx(
     from synood_cli.stages.embed import spread
     from synood_cli.stages.export_onnx import CHECKED, ExportJob, export_onnx
 
-    found = find_head(head, Workspace.found(workspace), clip)
+    found = find_head(head, Workspace.found(workspace), clip, trust_clip=trust_clip)
+    if found.about_clip:
+        output.note(found.about_clip)
     scan = scan_images(check) if check else Scan()
     images = [image.path for image in spread(scan.images, CHECKED)]
     checked = export_onnx(ExportJob(found.folder, found.name, to.absolute(), images), found.spec)

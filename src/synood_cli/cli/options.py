@@ -53,6 +53,14 @@ RetryFailedOption = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+TrustClipOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-clip",
+        help="Load the CLIP of a head from elsewhere although it is not a known one.",
+        rich_help_panel=RUNNING,
+    ),
+]
 RecipeOption = Annotated[
     Recipe | None,
     typer.Option(

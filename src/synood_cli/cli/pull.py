@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synood_cli.cli.command import workspace_command
-from synood_cli.cli.options import ForceOption
+from synood_cli.cli.options import ForceOption, TrustClipOption
 from synood_cli.cli.output import Output
 from synood_cli.cli.result import finish
 
@@ -25,11 +25,15 @@ def pull(
     ],
     clip: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Where the CLIP lies, if the head was made with a local folder or file."),
+        typer.Option(metavar="PATH", help="Where the CLIP is, if the head was made with a local one; or its name."),
     ] = None,
+    trust_clip: TrustClipOption = False,
     force: ForceOption = False,
 ) -> None:
     """Fetch a published head, check every part of it, and store it with the commit that it came from."""
     from synood_cli.hub.pull import pull_head
 
-    finish(output, store, pull_head(store, address, clip=clip, force=force))
+    made = pull_head(store, address, clip=clip, trust_clip=trust_clip, force=force)
+    if not made.notes["warnings"]:
+        output.note(made.notes["about_clip"])
+    finish(output, store, made)

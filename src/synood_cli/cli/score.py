@@ -56,7 +56,9 @@ class Wish(NamedTuple):
         return not (one and not listed and here) or bool(self.to or self.move or self.copy or self.watch)
 
 
-@scoring_command("score", takes=("limit", "retry_failed"), execution=("device", "batch_size", "workers", "poll"))
+@scoring_command(
+    "score", takes=("limit", "retry_failed", "trust_clip"), execution=("device", "batch_size", "workers", "poll")
+)
 def score(
     settings: ScoreSettings,
     execution: Execution,
@@ -79,7 +81,8 @@ def score(
         ),
     ] = None,
     clip: Annotated[
-        Path | None, typer.Option(help="Where the head's CLIP lies, if not where the head says.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Where the head's CLIP is, if not where the head says; or its name again.", metavar="DIR"),
     ] = None,
     data_root: DataRootOption = None,
     format_: Annotated[
@@ -157,7 +160,9 @@ def streamed(
     from synood_cli.store.files import disk_errors
 
     _check(wish, output, said)
-    scoring, name = _scoring(wish, settings, execution, place)
+    scoring, name, about_clip = _scoring(wish, settings, execution, place, said["trust_clip"])
+    if about_clip:
+        output.note(about_clip)
     aside = wish.move or wish.copy
     if aside:
         with disk_errors(aside):
@@ -207,14 +212,17 @@ def _is_same(given: str, place: Path) -> bool:
         return False
 
 
-def _scoring(wish: Wish, settings: ScoreSettings, execution: Execution, place: Workspace | None) -> tuple[Scoring, str]:
+def _scoring(
+    wish: Wish, settings: ScoreSettings, execution: Execution, place: Workspace | None, trust_clip: bool
+) -> tuple[Scoring, str, str | None]:
     from synood_cli.head_address import find_head
     from synood_cli.stages.score import chosen_threshold
     from synood_cli.stages.stream import Scoring
 
-    head = find_head(wish.head, place, wish.clip)
+    head = find_head(wish.head, place, wish.clip, trust_clip=trust_clip)
     threshold = chosen_threshold(head.info, settings, head.name)
-    return Scoring(head.folder, head.info, head.spec, threshold, settings, execution), head.name
+    scoring = Scoring(head.folder, head.info, head.spec, threshold, settings, execution)
+    return scoring, head.name, head.about_clip
 
 
 @contextmanager

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from synood_cli.store.store import Artifact
 
 
-@stage_command("train-labels", takes=("limit", "seed"), execution=("device", "batch_size", "workers"))
+@stage_command("train-labels", takes=("limit", "seed", "trust_clip"), execution=("device", "batch_size", "workers"))
 def train_labels(
     run: Run,
     settings: TrainLabelsSettings,

@@ -14,6 +14,7 @@ from synood_cli.hub.cache import MAIN, head_folder, is_commit, is_complete, know
 from synood_cli.hub.client import NotReachedError, not_reached
 from synood_cli.hub.download import ask_commit, download
 from synood_cli.hub.verify import FILES, check_tensors, foreign_head, parse_foreign, tensor_size
+from synood_cli.models.known_clips import chosen_by_name, require_trust
 from synood_cli.models.revisions import located, named_by_content
 from synood_cli.playground import BUNDLED_CLIP
 from synood_cli.records import ModelSpec, printable
@@ -65,15 +66,23 @@ def pulled(store: Store, address: str) -> Artifact | None:
     return store.find(Draft.identity("pull", **_question(fetch(address))), "complete")
 
 
-def pull_head(store: Store, address: str, *, clip: Path | None = None, force: bool = False) -> Artifact:
+def pull_head(
+    store: Store, address: str, *, clip: Path | None = None, trust_clip: bool = False, force: bool = False
+) -> Artifact:
     """The head at `address` as an artifact, its commit pinned in settings and identity; the one that is there already
-    if it was pulled before. `clip`: where the local CLIP lies that the head belongs to.
+    if it was pulled before. `clip`: where the local CLIP lies that the head belongs to, or the CLIP's name; its name,
+    like `trust_clip`, says that it may be loaded although it is not a known one.
 
     Raises as fetch_head, and ModelError when `clip` is not the CLIP that the head was made with.
     """
     fetched = fetch(address, force=force)
     info, question = fetched.head.info, _question(fetched)
-    place, problem = _clip_place(store, info.clip.model, clip)
+    trusted = trust_clip or chosen_by_name(info.clip.model, clip)
+    place, problem = _clip_place(store, info.clip.model, None if chosen_by_name(info.clip.model, clip) else clip)
+    try:
+        about = require_trust(info.clip.model, address, trust=trusted)
+    except UsageError as error:
+        about, problem = error.message, f"{error.message}: {error.hint}"
     draft = Draft.begin(store, "head", "pull", **question)
     made = draft.artifact
     if not made.reused:
@@ -86,8 +95,8 @@ def pull_head(store: Store, address: str, *, clip: Path | None = None, force: bo
         labels = label_rows(info)
         draft.commit({"labels": labels}, FILES)
         made = draft.complete(done=len(labels))
-    if place or not made.reused:
-        draft.note({"clip": place, "warnings": [problem] if problem else []})
+    if place or trusted or not made.reused:
+        draft.note({"clip": place, "trusted": trusted, "about_clip": about, "warnings": [problem] if problem else []})
     return replace(store.get(made.name), reused=made.reused)
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from synood_cli.errors import ModelError
-from synood_cli.records import printable
+from synood_cli.records import local, printable
 
 _QUICK_GELU = "-quickgelu"
 
@@ -33,7 +33,7 @@ def check_checkpoint_file(path: Path, model: str) -> None:
 def activation_note(model: str, pretrained: str | None) -> str | None:
     """Which activation a checkpoint file is run with, where open_clip has the model with either; None elsewhere: a
     weight tag brings its own. Imports no open_clip."""
-    if pretrained is None or not Path(pretrained).is_file():
+    if pretrained is None or local(pretrained, Path.is_file) is None:
         return None
     plain = model.removesuffix(_QUICK_GELU)
     if not _known(plain) or not _known(plain + _QUICK_GELU):

@@ -13,7 +13,7 @@ import torch
 
 from synood_cli.errors import ModelError, SynoodError, UsageError
 from synood_cli.models.hub_files import first_line, hub_id
-from synood_cli.records import ModelSpec, Precision, printable
+from synood_cli.records import ModelSpec, Precision, local, printable
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 GRADIENT_DTYPES: dict[Precision, torch.dtype] = {**DTYPES, "fp16": torch.float32}
@@ -87,10 +87,11 @@ def loading(spec: ModelSpec, role: str, library: str) -> Iterator[None]:
 def _check_folder(spec: ModelSpec, role: str, library: str) -> None:
     folder = spec.folder
     if folder is None:
-        path = Path(spec.name.removeprefix("local-dir:")).expanduser()
-        if spec.name.startswith(("local-dir:", "/", ".", "~")) or path.exists():
-            what = "is a file, not a folder" if path.exists() else "does not exist"
-            raise ModelError(f"cannot load the {role}: {path} {what}", hint="give a model's folder or its hub id")
+        exists = local(spec.name, Path.exists) is not None
+        if exists or spec.name.startswith(("local-dir:", "/", ".", "~")):
+            what = "is a file, not a folder" if exists else "does not exist"
+            shown = printable(f"{spec.name.removeprefix('local-dir:'):.200}")
+            raise ModelError(f"cannot load the {role}: {shown} {what}", hint="give a model's folder or its hub id")
     elif (kind := folder_kind(folder)) != library:
         found = f"a folder in {kind}'s format" if kind else f"no folder in {library}'s format"
         raise ModelError(f"cannot load the {role}: {folder} is {found}", hint=f"the {role} is loaded by {library}")
@@ -99,8 +100,8 @@ def _check_folder(spec: ModelSpec, role: str, library: str) -> None:
 def _what_next(spec: ModelSpec, role: str, library: str) -> str:
     if spec.folder is not None:
         return f"check that the folder is complete, and in the format in which {library} saves the {role}"
-    if spec.pretrained is not None and Path(spec.pretrained).is_file():
-        return f"check that {printable(spec.pretrained)} holds the weights of a {spec.name}"
+    if spec.file is not None:
+        return f"check that {printable(str(spec.file))} holds the weights of a {spec.name}"
     hub = hub_id(spec)
     fetch = f"`hf download {hub}`" if hub else "a download"
     return f"check the name and the network (is HF_HUB_OFFLINE set?); {fetch} elsewhere gives a folder that works too"

@@ -227,8 +227,8 @@ def _find(spec: ModelSpec) -> _Source:
     tags = ", ".join(open_clip.list_pretrained_tags_by_model(spec.name)) or "none"
     if not spec.pretrained:
         raise ModelError(f"{spec.name!r} needs a weight tag or a checkpoint file", hint=f"its weight tags: {tags}")
-    checkpoint = Path(spec.pretrained)
-    if checkpoint.is_file():
+    checkpoint = spec.file
+    if checkpoint is not None:
         check_checkpoint_file(checkpoint, spec.name)
         return _Source(model, {}, checkpoint, None)
     if spec.revision not in (None, spec.pretrained):

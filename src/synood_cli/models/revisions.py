@@ -37,8 +37,7 @@ def resolve_revision(spec: ModelSpec, file_digest: Callable[[Path], str]) -> Mod
     if spec.name.startswith(("local-dir:", "/", ".", "~")):
         return spec
     if spec.adapter == "open_clip" and "/" not in spec.name:
-        weights = Path(spec.pretrained or "")
-        found = file_digest(weights) if weights.is_file() else spec.pretrained
+        found = file_digest(spec.file) if spec.file is not None else spec.pretrained
     elif spec.adapter == "timm" and "/" not in spec.name:
         tag = spec.name.partition(".")[2]
         found = (hub_commit(f"timm/{spec.name}", spec.revision) or tag) if tag else None

@@ -46,7 +46,7 @@ def calibrate(
     """
     found = find_images(source, data_root=data_root)
     images = list(spread(found.images, run.limit))
-    info, spec = head_and_clip(run.store, head)
+    info, spec = head_and_clip(run, head)
     digest = set_fingerprint(images)
     draft = run.begin(
         "head",

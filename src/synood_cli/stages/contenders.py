@@ -114,13 +114,13 @@ class EmbeddedSet(NamedTuple):
         return accuracy(predicted, [class_of[name] for name in classes])
 
 
-def contenders(store: Store, heads: Sequence[Artifact], settings: EvalSettings) -> list[Contender]:
+def contenders(run: Run, heads: Sequence[Artifact], settings: EvalSettings) -> list[Contender]:
     """MCM, once for each CLIP with its label texts, then what is asked for on each head, each head once.
 
     Of heads that share CLIP and label texts, MCM takes the one with the lowest number, so that the order in which they
     were named does not matter.
     """
-    described = [(head, *head_and_clip(store, head)) for head in {head.name: head for head in heads}.values()]
+    described = [(head, *head_and_clip(run, head)) for head in {head.name: head for head in heads}.values()]
     if not described:
         raise UsageError("there is no head to evaluate", hint="run `synood mine-labels` first")
     described.sort(key=lambda about: about[0].version)

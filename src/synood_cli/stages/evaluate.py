@@ -54,7 +54,7 @@ def evaluate(
     _check_datasets(ood)
     if settings.baselines:
         require_library()
-    methods = contenders(run.store, heads, settings)
+    methods = contenders(run, heads, settings)
     data = _find(run, methods, ind, ood)
     groups = suite.groups if suite else {}
     for contender in methods:

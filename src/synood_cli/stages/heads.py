@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synood_cli.errors import ModelError, UsageError
+from synood_cli.models.known_clips import require_trust
 from synood_cli.models.revisions import by_content, located, named_by_content, resolve_revision
 from synood_cli.playground import BUNDLED_CLIP
-from synood_cli.records import ModelSpec, Precision, printable
+from synood_cli.records import ModelSpec, Precision, local, printable
+from synood_cli.stages.clip_trust import is_foreign, trusted_clips
 from synood_cli.stages.embed import (
     embed_images,
     selected_items,
@@ -36,12 +38,17 @@ class Detections(NamedTuple):
     nearest_similarity: NDArray[np.float32]
 
 
-def head_and_clip(store: Store, head: Artifact) -> tuple[HeadInfo, ModelSpec]:
-    """What `head` says of itself, and the CLIP that it belongs to.
+def head_and_clip(run: Run, head: Artifact) -> tuple[HeadInfo, ModelSpec]:
+    """What `head` says of itself, and the CLIP that it belongs to. Of a head from elsewhere the user is told which CLIP
+    it is.
 
-    Raises ModelError when that CLIP is not on this machine, or not what it was when the head was made.
+    Raises ModelError when that CLIP is not on this machine, or not what it was when the head was made; UsageError for
+    one that a head from elsewhere names and that is neither known nor trusted.
     """
+    store = run.store
     info = HeadInfo.read(head.folder)
+    if is_foreign(store, head):
+        run.note(require_trust(info.clip.model, head.name, trusted=trusted_clips(store), trust=run.trust_clip))
     return info, head_clip(info, head.name, store.file_digest, clip_places(store))
 
 
@@ -62,7 +69,7 @@ def head_clip(
     spec = info.clip.model
     if given is not None:
         spec = _placed(spec, given)
-    elif spec.folder is None and not Path(spec.pretrained or "").is_file():
+    elif spec.folder is None and spec.file is None:
         spec = by_content(spec)
         if named_by_content(spec):
             return located(spec, chain(places, [BUNDLED_CLIP]), file_digest)
@@ -96,7 +103,7 @@ def require_clip(info: HeadInfo, name: str, found: Mapping[str, Any]) -> None:
 
 def _placed(spec: ModelSpec, place: Path) -> ModelSpec:
     """`spec` with its weights at `place`."""
-    if not place.exists():
+    if local(str(place), Path.exists) is None:
         raise UsageError(
             f"there is no CLIP at {printable(str(place))}", hint="--clip takes a folder or a checkpoint file"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -65,6 +65,10 @@ class Run:
     retry_failed: bool = False
     limit: int | None = None
     dry_run: bool = False
+    trust_clip: bool = False
+    """Load the CLIP of a head from elsewhere although it is not a known one."""
+    note: Callable[[str], None] = lambda _: None
+    """Tells the user something worth knowing."""
     runner: LocalRunner = field(default_factory=lambda: LocalRunner(WORKERS))
 
     def begin(

@@ -69,7 +69,7 @@ def score(run: Run, settings: ScoreSettings, head: Artifact, source: Path, data_
     """
     found = find_images(source, data_root=data_root)
     images = found.images[: run.limit]
-    info, spec = head_and_clip(run.store, head)
+    info, spec = head_and_clip(run, head)
     chosen_threshold(info, settings, head.name)
     draft = run.begin(
         "scores",

@@ -126,7 +126,7 @@ def train(
 
 
 def _inputs(run: Run, head: Artifact, synthetic: Artifact | None) -> Inputs:
-    info, spec = head_and_clip(run.store, head)
+    info, spec = head_and_clip(run, head)
     source = synthetic or head
     selection = run.store.ancestor(source, "selection")
     if selection is None:
