@@ -211,11 +211,14 @@ class Draft:
             db.execute(f"update artifacts set items_failed = {count} where id = ?", [mine])
 
     def note(self, notes: Mapping[str, Any]) -> None:
-        """Set what the stage found out (JSON values), such as the boundary."""
-        known = self.store.get(self.artifact.name).notes
-        text = canonical_json({**known, **notes})
-        with self.store.db.atomic():
-            self.store.db.execute("update artifacts set notes = ? where id = ?", [text, self.artifact.id])
+        """Set what the stage found out (JSON values), such as the boundary. The record of an artifact that is complete,
+        such as where the CLIP of a pulled head is now, is sealed again."""
+        found, db, mine = self.store.get(self.artifact.name), self.store.db, self.artifact.id
+        text = canonical_json({**found.notes, **notes})
+        with db.atomic():
+            db.execute("update artifacts set notes = ? where id = ?", [text, mine])
+            if found.status == "complete":
+                db.execute("update artifacts set record = ? where id = ?", [record_digest(db, mine), mine])
 
     def complete(self, done: int | None = None) -> Artifact:
         """Seal the artifact: digest its content and mark it complete. `done` sets how many items are finished, for a
