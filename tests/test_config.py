@@ -86,6 +86,18 @@ def test_names_that_are_no_places_stay(study: Path) -> None:
     assert Models(clip="org/clip").clip_spec().pretrained is None
 
 
+def test_a_server_on_the_command_line_takes_the_place_of_clip_tags_in_the_file(study: Path) -> None:
+    settings = configured(study, 'captioner = "clip-tags"\ncaptioner_url = "http://file"')
+    assert settings.models({}).captioner_spec().adapter == "clip-tags"
+    spec = settings.models({"captioner_url": "http://line"}).captioner_spec()
+    assert (spec.adapter, spec.name, spec.url) == ("openai-server", Models().captioner, "http://line")
+    both = settings.models({"captioner_url": "http://line", "captioner": "llava"}).captioner_spec()
+    assert (both.adapter, both.name) == ("openai-server", "llava")
+    assert settings.models({"captioner": "clip-tags"}).captioner_spec().adapter == "clip-tags"
+    with pytest.raises(UsageError, match="the captioner clip-tags asks no server"):
+        settings.models({"captioner": "clip-tags", "captioner_url": "http://line"})
+
+
 def test_a_model_that_is_no_text_is_refused(study: Path) -> None:
     with pytest.raises(UsageError, match=r"\[models\] clip: Input should be a valid string"):
         configured(study, "clip = 3").models({})

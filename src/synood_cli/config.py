@@ -303,7 +303,9 @@ class Execution(Record):
     workers: int = Field(2, ge=1, description="Threads that read and decode images.")
     gradient_chunk: int = Field(4, ge=1, description="Images decoded and differentiated at once.")
     concurrency: int = Field(8, ge=1, description="Requests in flight at a captioning server.")
-    timeout: float = Field(120.0, gt=0, description="Seconds a captioning server may take per request.")
+    timeout: float = Field(
+        120.0, gt=0, description="Seconds that a captioning server may take for an answer, to its last byte."
+    )
     retries: int = Field(4, ge=0, description="Further tries of a failed request, with growing pauses.")
     backoff: float = Field(1.0, ge=0, description="Seconds before the first further try; doubles each time.")
     poll: float = Field(2.0, gt=0, description="Seconds between two looks at a folder that is watched.")

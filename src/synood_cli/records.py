@@ -105,11 +105,13 @@ AnyImage = ImageFile | PackedImage
 
 
 class Description(NamedTuple):
-    """A captioner's answer: the raw text, the elements where it knows them apart, and the seconds it took."""
+    """A captioner's answer: the raw text, the elements where it knows them apart, the seconds it took, and whether it
+    was cut off at the longest answer."""
 
     raw: str
     elements: list[str] | None = None
     seconds: float = 0.0
+    cut: bool = False
 
 
 def composed(name: str) -> str:

@@ -87,8 +87,14 @@ class Config:
         return self._merge(model, model.of_recipe(chosen, known), stage, given)
 
     def models(self, given: dict[str, Any]) -> Models:
-        """The models; folders and files that the settings file names are relative to it, not to the current folder."""
-        return self._merge(Models, {}, "models", given)
+        """The models; folders and files that the settings file names are relative to it, not to the current folder. A
+        server of the command line takes the place of a captioner of the file that asks none."""
+        models = self._merge(Models, {}, "models", given)
+        if given.get("captioner_url") is None or models.captioner != "clip-tags":
+            return models
+        if given.get("captioner") is not None:
+            raise UsageError("the captioner clip-tags asks no server", hint="leave out --captioner-url")
+        return models.model_copy(update={"captioner": Models().captioner})
 
     def execution(self, given: dict[str, Any]) -> Execution:
         return self._merge(Execution, {}, "execution", given)

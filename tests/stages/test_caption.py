@@ -3,14 +3,16 @@ from pathlib import Path
 
 import pytest
 
+from chat_server import completion, say, serving
 from pipeline import Silent
-from synood_cli.config import CaptionSettings, Models, SelectSettings
-from synood_cli.errors import SynoodError
+from synood_cli.config import CaptionSettings, Execution, Models, SelectSettings
+from synood_cli.errors import SynoodError, UsageError
 from synood_cli.models.clip_tokens import count_clip_tokens
 from synood_cli.stages.caption import caption
 from synood_cli.stages.select import select
 
 SETTINGS = CaptionSettings()
+ONE = Execution(device="cpu", workers=1, concurrency=1)
 
 
 @pytest.fixture
@@ -145,3 +147,65 @@ def test_a_multimodal_model_and_a_resumed_run(store, make_run, selection, checkp
     model = store.models(made)["captioner"]
     assert model.name == str(checkpoints.captioner)
     assert len(model.revision or "") == 64
+
+
+def answered(body):
+    return lambda handler: handler.reply(200, body)
+
+
+def test_reasoning_is_no_element_and_a_refusal_is_a_failure(store, make_run, selection):
+    with serving() as server:
+        server.script = [
+            say("<think>The user wants a list. I see a red sofa.</think>\n\nlamp, window"),
+            say("I'm sorry, but I can't help with identifying elements in this image."),
+            say("<think>The user wants a list. I see a red sofa."),
+            answered(completion(None, refusal="no")),
+        ]
+        models = Models(captioner="llava", captioner_url=server.url)
+        made = caption(make_run(execution=ONE), SETTINGS, models, selection)
+    names = list(prompts(store, made))
+    first = prompts(store, made)[names[0]]
+    assert first["prompt"] == "A photo only remain lamp, window."
+    assert first["raw_answer"].startswith("<think>")
+    assert [reason.partition(":")[0] for _, reason in store.failures(made)] == [
+        "the model refused",
+        "the model reasoned and gave no answer",
+        "the model refused",
+    ]
+    assert "warnings" not in made.notes
+
+
+def test_cut_answers_lose_their_last_element_and_are_counted(store, make_run, selection):
+    with serving() as server:
+        server.script = [
+            answered(completion("lamp, window, pic", "length")),
+            answered(completion('["lamp", "window", "pic', "length")),
+            answered(completion("a very long descr", "length")),
+            answered(completion("<think>I see a lam", "length")),
+        ]
+        models = Models(captioner="llava", captioner_url=server.url)
+        with pytest.raises(KeyboardInterrupt):
+            caption(make_run(execution=ONE, progress=Silent(stop_after=2)), SETTINGS, models, selection)
+        made = caption(make_run(execution=ONE), SETTINGS, models, selection)
+    cut = [row["prompt"] for row in prompts(store, made).values() if "grass" not in row["prompt"]]
+    assert cut == ["A photo only remain lamp, window."] * 2
+    assert [reason for _, reason in store.failures(made)] == [
+        "the answer was cut off before its first element was whole; --max-new-tokens allows more than 96 tokens",
+        "the model reasoned and gave no answer; --max-new-tokens allows more than 96 tokens",
+    ]
+    [warning] = made.notes["warnings"]
+    assert warning.startswith("2 of the answers were cut off at 96 tokens, and lost their last element")
+    assert "--max-new-tokens" in warning
+
+
+def test_a_local_captioner_knows_which_answers_were_cut(store, make_run, selection, checkpoints):
+    models = Models(captioner=str(checkpoints.captioner))
+    whole = caption(make_run(), CaptionSettings(max_new_tokens=40), models, selection)
+    assert "warnings" not in whole.notes
+    short = caption(make_run(), CaptionSettings(max_new_tokens=4), models, selection)
+    assert "were cut off at 4 tokens" in short.notes["warnings"][0]
+
+
+def test_a_key_without_a_server_is_refused(make_run, selection):
+    with pytest.raises(UsageError, match="a key is sent to a captioning server alone"):
+        caption(make_run(), SETTINGS, Models(captioner="clip-tags"), selection, key_env="HOME")

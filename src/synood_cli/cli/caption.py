@@ -33,8 +33,14 @@ def caption(
     vocabulary: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Elements that the captioner clip-tags knows, one a line.")
     ] = None,
+    captioner_key_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Environment variable with the key for --captioner-url; none = no key is sent."
+        ),
+    ] = None,
 ) -> Artifact:
     """Describe what surrounds the main object of each selected image (Eq. 3)."""
     from synood_cli.stages.caption import caption as stage
 
-    return stage(run, settings, models, run.store.resolve(from_, "selection"), captions, vocabulary)
+    return stage(run, settings, models, run.store.resolve(from_, "selection"), captions, vocabulary, captioner_key_env)

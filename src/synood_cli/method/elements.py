@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from synood_cli.errors import ItemError, UsageError
+from synood_cli.method.answers import final_answer
 
 _PLACEHOLDER = "{elements}"
 
@@ -62,8 +63,10 @@ def parse_elements(raw: str) -> list[str]:
     Understood: a JSON list of strings; lists by commas, semicolons, lines, bullets or numbers; "and" between the last
     two; preambles ("The elements are: ...", "In the background, there are ..."); bullets with an explanation
     ("- Sky: a clear sky" means "sky"); remarks in parentheses, which are dropped, as are leading articles and
-    surrounding punctuation. "black and white tiles" reads as two elements. Empty if nothing is named.
+    surrounding punctuation. "black and white tiles" reads as two elements. Empty if nothing is named. Reasoning is not
+    read: see `final_answer`.
     """
+    raw = final_answer(raw)
     fragments = _json_strings(raw)
     if fragments is None:
         plain = re.sub(r"\([^)]*\)|[*_`]{2,}|`", " ", raw)

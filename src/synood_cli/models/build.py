@@ -60,6 +60,7 @@ def build_captioner(
     timeout: float,
     attempts: int,
     backoff: float,
+    key_env: str | None,
     encoder: ImageTextEncoder | None,
     vocabulary: Sequence[str],
     tag_template: str,
@@ -94,6 +95,7 @@ def build_captioner(
             timeout=timeout,
             attempts=attempts,
             backoff=backoff,
+            key_env=key_env,
         )
     else:
         captioner = adapter(spec, device, precision, instruction=instruction, max_new_tokens=max_new_tokens)

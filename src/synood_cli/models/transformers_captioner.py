@@ -69,7 +69,7 @@ class TransformersCaptioner(Captioner):
         answers = self._answers(inputs)
         seconds = (time.perf_counter() - started) / len(images)
         nothing = ItemError(f"{self.spec.name} answered nothing")
-        return [Description(answer, seconds=seconds) if answer else nothing for answer in answers]
+        return [Description(text, seconds=seconds, cut=cut) if text else nothing for text, cut in answers]
 
     def _inputs(self, images: Sequence[Image.Image], instructions: Sequence[str]) -> Any:
         if not self._processor.chat_template:
@@ -96,7 +96,19 @@ class TransformersCaptioner(Captioner):
         return inputs.to(self.device, self.dtype)
 
     @torch.no_grad()
-    def _answers(self, inputs: Any) -> list[str]:
+    def _answers(self, inputs: Any) -> list[tuple[str, bool]]:
+        """(text, whether it was cut off: it has all the tokens that it may have, and no end) of each prompt. The text
+        keeps the special tokens that set reasoning apart."""
         tokens = self._model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1)
         new = tokens[:, inputs["input_ids"].shape[1] :]
-        return [text.strip() for text in self._processor.batch_decode(new, skip_special_tokens=True)]
+        tokenizer = self._processor.tokenizer
+        end = self._model.generation_config.eos_token_id or tokenizer.eos_token_id or []
+        ends = torch.tensor(end, device=new.device).reshape(-1)
+        outside = {*ends.tolist(), tokenizer.pad_token_id, tokenizer.bos_token_id}
+        said = [[token for token in row if token not in outside] for row in new.tolist()]
+        whole = torch.isin(new, ends).any(dim=1).tolist()
+        texts = self._processor.batch_decode(said, skip_special_tokens=False)
+        return [
+            (text.strip(), not ended and new.shape[1] >= self.max_new_tokens)
+            for text, ended in zip(texts, whole, strict=True)
+        ]

@@ -32,13 +32,15 @@ class CaptionJob(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """What became of one image: the raw answer, the elements that fit, the prompt and its length in tokens."""
+    """What became of one image: the raw answer, the elements that fit, the prompt and its length in tokens, the seconds
+    it took, and whether the answer was cut off."""
 
     raw_answer: str
     elements: list[str]
     prompt: str
     tokens: int
     seconds: float
+    cut: bool = False
 
 
 def caption(
@@ -48,15 +50,19 @@ def caption(
     selection: Artifact,
     captions: Path | None = None,
     vocabulary: Path | None = None,
+    key_env: str | None = None,
 ) -> Artifact:
     """Describe each selected image, drop the main object, and keep what the diffusion text encoder can read.
 
     The descriptions come from the captioner that `models` names, or from the JSONL file `captions`. `vocabulary` is
-    a file of elements for the captioner clip-tags. An image without a usable description is a failure.
+    a file of elements for the captioner clip-tags; `key_env` the environment variable with the key that a captioning
+    server is sent. An image without a usable description is a failure.
     """
     for template, placeholder in ((settings.template, "{elements}"), (settings.tag_template, "{}")):
         if placeholder not in template:
             raise UsageError(f"the prompt template {template!r} has no {placeholder}", hint=f"add {placeholder} to it")
+    if key_env is not None and models.captioner_spec().url is None:
+        raise UsageError("a key is sent to a captioning server alone", hint="name the server: --captioner-url URL")
     images = selected_images(run.store, selection, run.limit)
     file = CaptionsFile(captions) if captions else None
     words = _vocabulary(models, file, vocabulary)
@@ -86,8 +92,12 @@ def caption(
         draft.note({"warnings": [f"{captions}, line {number}: {reason}" for number, reason in file.problems]})
     run.progress.start("caption", len(images), len(images) - len(todo))
     options: dict[str, Any] = {"settings": settings, "execution": run.execution, "specs": specs, "vocabulary": words}
+    options["key_env"] = key_env
     size = run.execution.concurrency if models.captioner_url else run.execution.batch_size
     _describe(run, draft, unchanged(draft, todo), given, options, size)
+    if cut := run.store.get(draft.artifact.name).notes.get("cut"):
+        warning = f"{cut} of the answers were cut off at {settings.max_new_tokens} tokens, and lost their last element"
+        draft.note({"warnings": [f"{warning}; --max-new-tokens allows longer ones"]})
     return complete(draft, "images")
 
 
@@ -153,9 +163,12 @@ def _describe(
             if isinstance(prompt, ItemError):
                 draft.fail(image.name, prompt.message)
                 continue
-            row = prompt._asdict() | {"elements": json.dumps(prompt.elements, ensure_ascii=False)}
+            row = {**prompt._asdict(), "elements": json.dumps(prompt.elements, ensure_ascii=False)}
+            del row["cut"]
             made_by = {"model": spec.name if spec else "file", "revision": spec.revision if spec else None}
             rows.append({"image_id": image.image_id, **row, **made_by})
+        if cut := sum(isinstance(prompt, Prompt) and prompt.cut for prompt in prompts):
+            draft.note({"cut": cut + run.store.get(draft.artifact.name).notes.get("cut", 0)})
         draft.commit({"prompts": rows}, done=len(rows))
         run.progress.advance(len(batch))
 
