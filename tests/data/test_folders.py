@@ -264,11 +264,24 @@ def test_the_fingerprint_sees_place_names_sizes_and_times_but_no_order(tmp_path:
     assert fingerprint not in changed
 
 
+def test_the_fingerprint_sees_an_image_of_the_same_size_and_time(tmp_path: Path) -> None:
+    root = fill(tmp_path / "photos", "1.jpg", "2.jpg")
+    for path in root.iterdir():
+        os.utime(path, ns=(0, 1_000_000_007))
+    before = folder_fingerprint(scan_images(root).images)
+    assert folder_fingerprint(scan_images(root).images) == before
+    for one, other in (("1.jpg", "x"), ("2.jpg", "1.jpg"), ("x", "2.jpg")):  # the two change their names
+        (root / one).rename(root / other)
+    assert folder_fingerprint(scan_images(root).images) != before
+
+
 def test_the_fingerprint_by_hand(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff.jpg")
     (tmp_path / name).write_bytes(b"12345")
     os.utime(tmp_path / name, ns=(0, 42))
-    expected = hashlib.sha256(os.fsencode(tmp_path.resolve()) + b"\0\xff.jpg\x005\x0042\x00").hexdigest()
+    changed = (tmp_path / name).stat().st_ctime_ns
+    looks = b"\0\xff.jpg\x005\x0042\x00%d\x00" % changed
+    expected = hashlib.sha256(os.fsencode(tmp_path.resolve()) + looks).hexdigest()
     assert folder_fingerprint([ImageFile(tmp_path, name, "")]) == expected
 
 

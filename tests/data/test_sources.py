@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from image_set_files import write_dataset, write_list, write_shards, write_tar
 from pipeline import photograph
 from synood_cli.data.folders import folder_fingerprint
-from synood_cli.data.image_sets import label_name, set_fingerprint
+from synood_cli.data.image_sets import images_fingerprint, label_name, set_fingerprint
 from synood_cli.data.sources import find_images, find_ind
 from synood_cli.errors import UsageError
 
@@ -66,19 +68,44 @@ def test_compressed_archives_are_refused(tmp_path: Path) -> None:
 
 def test_fingerprints_change_with_the_content_and_not_with_order_or_labels(tmp_path: Path, photos: Path) -> None:
     folder = find_images(photos, labelled=True)
-    assert set_fingerprint(folder.images) == folder_fingerprint(folder.files) == set_fingerprint(folder.images[::-1])
+    assert (
+        images_fingerprint(folder.images) == folder_fingerprint(folder.files) == images_fingerprint(folder.images[::-1])
+    )
     shards = write_shards(tmp_path / "shards", pictures(photos), per_shard=4)
     dataset = write_dataset(tmp_path / "dataset", pictures(photos))
     for place, touched in ((shards, shards / "shard-00000.tar"), (dataset, next(dataset.glob("*.arrow")))):
         found = find_images(place)
-        known = set_fingerprint(found.images)
-        assert known == set_fingerprint(found.images[::-1])
-        assert known == set_fingerprint(found.renamed({"cat": "lion"}).images)
-        assert known != set_fingerprint(found.images[:-1])
+        known = images_fingerprint(found.images)
+        assert known == images_fingerprint(found.images[::-1])
+        assert known == images_fingerprint(found.renamed({"cat": "lion"}).images)
+        assert known != images_fingerprint(found.images[:-1])
         os.utime(touched, ns=(1, 1))
-        assert known != set_fingerprint(find_images(place).images)
+        assert known != images_fingerprint(find_images(place).images)
     write_tar(shards / "shard-00000.tar", [("other.png", photos.joinpath("cat/0.png").read_bytes())])
     assert len(find_images(shards).images) == 3
+
+
+def test_the_fingerprint_of_a_set_knows_its_problems_and_which_list_it_is(tmp_path: Path, photos: Path) -> None:
+    folder = find_images(photos)
+    looks = images_fingerprint(folder.images)
+
+    def known(**changes: Any) -> str:
+        return set_fingerprint(dataclasses.replace(folder, **changes), looks)
+
+    same = [known(), known(problems=[]), known(place=tmp_path)]
+    others = [
+        known(problems=[("a.jpg", "broken symbolic link")]),
+        known(problems=[("a.jpg", "permission denied")]),
+        known(problems=[("b.jpg", "permission denied")]),
+        known(kind="list"),
+        known(kind="list", place=tmp_path / "other.txt"),
+    ]
+    assert (len(set(same)), len({*same, *others})) == (1, 6)
+    assert known(problems=[("a", "1"), ("b", "2")]) == known(problems=[("b", "2"), ("a", "1")])
+    (photos / "broken.jpg").symlink_to("nowhere")
+    broken = find_images(photos)
+    assert images_fingerprint(broken.images) == looks
+    assert set_fingerprint(broken, looks) != known()
 
 
 def test_labels_as_class_names() -> None:

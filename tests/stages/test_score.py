@@ -135,6 +135,40 @@ def test_a_folder_that_changed_is_scored_anew(make_run, head, folder):
     assert first.name == "scores@1"
 
 
+def test_problems_are_those_of_now(store, make_run, head, folder):
+    assert store.failures(score(make_run(), ScoreSettings(), head, folder)) == []
+    (folder / "lost.jpg").symlink_to("nowhere")
+    assert [item for item, _ in store.failures(score(make_run(), ScoreSettings(), head, folder))] == ["lost.jpg"]
+    (folder / "lost.jpg").unlink()
+    again = score(make_run(), ScoreSettings(), head, folder)
+    assert (again.name, again.reused, store.failures(again)) == ("scores@1", True, [])
+
+
+def test_problems_of_a_list_are_its_own(store, make_run, head, folder):
+    for name, lines in {"good.txt": "00.jpg 1\n", "bad.txt": "00.jpg 1\nmissing.jpg 1\n"}.items():
+        (folder / name).write_text(lines)
+    bad = score(make_run(), ScoreSettings(), head, folder / "bad.txt")
+    assert [item for item, _ in store.failures(bad)] == ["missing.jpg"]
+    assert store.failures(score(make_run(), ScoreSettings(), head, folder / "good.txt")) == []
+    (folder / "bad.txt").write_text("00.jpg 1\n")
+    assert store.failures(score(make_run(), ScoreSettings(), head, folder / "bad.txt")) == []
+
+
+def test_an_image_of_the_same_size_and_time_is_another_image(store, make_run, head, folder):
+    first = scored(store, score(make_run(), ScoreSettings(), head, folder))
+    names = ("00.jpg", "01.jpg")
+    size = max((folder / name).stat().st_size for name in names)
+    for name in names:  # what follows a picture is no part of it
+        (folder / name).write_bytes((folder / name).read_bytes().ljust(size, b"\0"))
+        os.utime(folder / name, (1e9, 1e9))
+    assert not score(make_run(), ScoreSettings(), head, folder).reused
+    for one, other in ((names[0], "x"), names[::-1], ("x", names[1])):
+        (folder / one).rename(folder / other)
+    second = score(make_run(), ScoreSettings(), head, folder)
+    assert not second.reused
+    assert scored(store, second)["00.jpg"]["score"] == pytest.approx(first["01.jpg"]["score"], abs=1e-4)
+
+
 def test_no_images_is_said_before_anything_starts(store, make_run, head, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="there are no images in"):

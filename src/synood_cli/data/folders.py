@@ -89,18 +89,19 @@ def scan_images(root: Path) -> Scan:
 
 
 def folder_fingerprint(images: Iterable[ImageFile]) -> str:
-    """SHA-256 (hex) over the place and the sorted (name, size in bytes, mtime in ns) of `images`: whether a folder
-    looks unchanged.
+    """SHA-256 (hex) over the place and the sorted (name, size in bytes, modification time, change time in ns) of
+    `images`: whether a folder looks unchanged.
 
-    No content is read, so the place counts: two folders of equal names, sizes and times (as archives unpack them) may
-    hold other pictures. Their order does not matter. A file that is gone counts as such.
+    No content is read. The change time (ctime) is set by the kernel alone, whenever a file is written to, renamed or
+    given another time: an image that was replaced by one of equal size and modification time does not look unchanged.
+    The place counts too. The order does not matter. A file that is gone counts as such.
     """
     digest = hashlib.sha256()
     images = list(images)
     for root in sorted({os.fsencode(image.root.resolve()) for image in images}):
         digest.update(root + b"\0")
     for entry in sorted(_looks(image) for image in images):
-        digest.update(b"%b\0%d\0%d\0" % entry)
+        digest.update(b"%b\0%d\0%d\0%d\0" % entry)
     return digest.hexdigest()
 
 
@@ -194,12 +195,12 @@ def _is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in EXTENSIONS
 
 
-def _looks(image: ImageFile) -> tuple[bytes, int, int]:
+def _looks(image: ImageFile) -> tuple[bytes, int, int, int]:
     try:
         status = os.stat(os.path.join(image.root, image.name))  # noqa: PTH116, PTH118  (a Path costs more than the call)
     except (OSError, ValueError):
-        return os.fsencode(image.name), -1, -1
-    return os.fsencode(image.name), status.st_size, status.st_mtime_ns
+        return os.fsencode(image.name), -1, -1, -1
+    return os.fsencode(image.name), status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _shown(path: Path) -> str:

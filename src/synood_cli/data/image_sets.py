@@ -49,11 +49,23 @@ class ImageSet:
         return replace(self, images=images)
 
 
-def set_fingerprint(images: Iterable[AnyImage]) -> str:
-    """SHA-256 (hex) by which a set of images is known again: whether it looks unchanged.
+def set_fingerprint(found: ImageSet, images: str) -> str:
+    """SHA-256 (hex) by which an answer about images of the set `found` is known again: their fingerprint `images`, and
+    what else the answer tells, the problems of the set with their reasons; and which list it is."""
+    digest = hashlib.sha256(images.encode())
+    if found.kind == "list":
+        digest.update(b"list\0%b\0" % os.fsencode(found.place.resolve()))
+    for name, reason in sorted(found.problems):
+        digest.update(b"%b\0%b\0" % (os.fsencode(name), os.fsencode(printable(reason))))
+    return digest.hexdigest()
+
+
+def images_fingerprint(images: Iterable[AnyImage]) -> str:
+    """SHA-256 (hex) by which images are known again: whether they look unchanged.
 
     Files count as in folder_fingerprint. Packed images count by their names and the places of their containers, with
-    the size and modification time of each file in them. No content is read; neither order nor classes matter.
+    the size, modification time and change time of each file in them. No content is read; neither order nor classes
+    matter.
     """
     images = list(images)
     packed = [image for image in images if isinstance(image, PackedImage)]
@@ -63,7 +75,8 @@ def set_fingerprint(images: Iterable[AnyImage]) -> str:
     for container in sorted({image.place.container for image in packed}):
         for path in sorted(container.iterdir()) if container.is_dir() else [container]:
             status = path.stat()
-            digest.update(b"%b\0%d\0%d\0" % (os.fsencode(path.resolve()), status.st_size, status.st_mtime_ns))
+            looks = (os.fsencode(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            digest.update(b"%b\0%d\0%d\0%d\0" % looks)
     for name in sorted(os.fsencode(image.name) for image in packed):
         digest.update(name + b"\0")
     return digest.hexdigest()

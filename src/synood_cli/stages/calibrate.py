@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synood_cli.config import CalibrateSettings
-from synood_cli.data.image_sets import set_fingerprint
+from synood_cli.data.image_sets import images_fingerprint, set_fingerprint
 from synood_cli.data.sources import find_images
 from synood_cli.metrics.binomial import clopper_pearson
 from synood_cli.records import printable
@@ -47,7 +47,7 @@ def calibrate(
     found = find_images(source, data_root=data_root)
     images = list(spread(found.images, run.limit))
     info, spec = head_and_clip(run, head)
-    digest = set_fingerprint(images)
+    digest = images_fingerprint(images)
     draft = run.begin(
         "head",
         "calibrate",
@@ -55,7 +55,7 @@ def calibrate(
         settings=settings.model_dump(),
         inputs={"head": head},
         models={"clip": spec},
-        digests={"folder": digest},
+        digests={"folder": set_fingerprint(found, digest)},
         seeded=False,
     )
     if draft.artifact.reused:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synood_cli.config import EvalSettings
-from synood_cli.data.image_sets import ImageSet, set_fingerprint
+from synood_cli.data.image_sets import ImageSet, images_fingerprint, set_fingerprint
 from synood_cli.data.sources import find_images, find_ind
 from synood_cli.errors import UsageError
 from synood_cli.evaluated_methods import ADANEG_RULES, BASELINE_RULES
@@ -107,10 +107,12 @@ def evaluate(
 
 
 class _Data(NamedTuple):
-    """The images of each data set (IND among them), what stands for them in an identity, and their classes."""
+    """The images of each data set (IND among them), what stands for them in the identity of their features, what stands
+    for the set in that of the evaluation, and their classes."""
 
     sets: dict[str, ImageSet]
     images: dict[str, list[AnyImage]]
+    looks: dict[str, str]
     digests: dict[str, str]
     classes: list[str]
 
@@ -128,8 +130,9 @@ def _find(run: Run, methods: Sequence[Contender], ind: Path | ImageSet, ood: Map
     ood_sets = {name: find_images(found) if isinstance(found, Path) else found for name, found in ood.items()}
     sets = {IND: ind_set, **ood_sets}
     images = {dataset: list(spread(found.images, run.limit)) for dataset, found in sets.items()}
-    digests = {dataset: set_fingerprint(files) for dataset, files in images.items()}
-    return _Data(sets, images, digests, ind_set.classes)
+    looks = {dataset: images_fingerprint(files) for dataset, files in images.items()}
+    digests = {dataset: set_fingerprint(found, looks[dataset]) for dataset, found in sets.items()}
+    return _Data(sets, images, looks, digests, ind_set.classes)
 
 
 def _named(images: ImageSet, methods: Sequence[Contender]) -> ImageSet:
@@ -215,7 +218,7 @@ def _embed(
             run,
             spec,
             folder_items(files),
-            digest=data.digests[dataset],
+            digest=data.looks[dataset],
             precision=settings.precision,
             what=dataset,
             role="classifier" if classifier else "clip",

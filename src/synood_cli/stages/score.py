@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from synood_cli.config import ScoreSettings
 from synood_cli.data.identity import Identity
-from synood_cli.data.image_sets import set_fingerprint
+from synood_cli.data.image_sets import images_fingerprint, set_fingerprint
 from synood_cli.data.sources import find_images
 from synood_cli.errors import UsageError
 from synood_cli.records import AnyImage
@@ -78,7 +78,7 @@ def score(run: Run, settings: ScoreSettings, head: Artifact, source: Path, data_
         settings=settings.model_dump(exclude={"threshold", "tpr"}),
         inputs={"head": head},
         models={"clip": spec},
-        digests={"folder": set_fingerprint(images)},
+        digests={"folder": set_fingerprint(found, images_fingerprint(images))},
         seeded=False,
     )
     if draft.artifact.reused:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synood_cli.config import SelectSettings
-from synood_cli.data.folders import folder_fingerprint
-from synood_cli.data.image_sets import ImageSet
+from synood_cli.data.image_sets import ImageSet, images_fingerprint, set_fingerprint
 from synood_cli.data.images import ImageHeader, complexity_bytes, image_header, read_picture
 from synood_cli.data.sources import find_images
 from synood_cli.errors import ItemError, UsageError
@@ -50,7 +49,7 @@ def select(run: Run, settings: SelectSettings, photos: Path, data_root: Path | N
     if settings.classes:
         found = found.renamed({name: numbered_class(name, settings.classes) for name in found.classes})
     images = found.files
-    digests = {"photos": folder_fingerprint(images), "labels": labels_digest(images, {})}
+    digests = {"photos": set_fingerprint(found, images_fingerprint(images)), "labels": labels_digest(images, {})}
     draft = run.begin(
         "selection",
         "select",
