@@ -275,6 +275,8 @@ def test_sets_of_a_single_image_have_values_and_no_intervals(store, make_run, he
         (["average"], "cannot be called 'average'"),
         (["ind"], "cannot be called 'ind'"),
         ([" "], "cannot be called ' '"),
+        (["a\nb", "a\\nb"], "have names that look alike"),
+        (["caf\u00e9", "cafe\u0301"], "have names that look alike"),
     ],
 )
 def test_data_sets_need_usable_names(make_run, head, ind, ood, names, message):

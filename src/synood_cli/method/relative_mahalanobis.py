@@ -3,12 +3,16 @@ image's features are to a class than to all classes taken together. Higher = mor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from synood_cli.errors import SynoodError
+
+CHUNK = 4096
+"""Images whose features are centred at once."""
 
 RTOL = 1e-6
 """Eigenvalues of a covariance below this fraction of its largest one count as zero."""
@@ -48,7 +52,8 @@ class RelativeMahalanobis(NamedTuple):
         sizes = torch.bincount(classes, minlength=count).to(features.dtype)
         sums = features.new_zeros(count, features.shape[1]).index_add_(0, classes, features)
         means, mean = sums / sizes[:, None], features.mean(dim=0)
-        within, whole = _scatter(features - means[classes]), _scatter(features - mean)
+        within = _covariance(features, lambda rows: means[classes[rows]])
+        whole = _covariance(features, lambda rows: mean)  # noqa: ARG005 - one centre for all rows
         if float(within.trace()) <= NOTHING * float(whole.trace()):
             raise SynoodError("RMDS needs classes with several different images, and no class has two")
         return cls(means, _pseudoinverse(within), mean, _pseudoinverse(whole))
@@ -63,9 +68,14 @@ class RelativeMahalanobis(NamedTuple):
         return background - nearest
 
 
-def _scatter(centred: Tensor) -> Tensor:
-    """The covariance of centred features: (N, D) → (D, D)."""
-    return centred.T @ centred / len(centred)
+def _covariance(features: Tensor, centre: Callable[[slice], Tensor]) -> Tensor:
+    """The covariance of (N, D) features about the `centre` of each row, by chunks: (D, D)."""
+    total = features.new_zeros(features.shape[1], features.shape[1])
+    for start in range(0, len(features), CHUNK):
+        rows = slice(start, start + CHUNK)
+        centred = features[rows] - centre(rows)
+        total += centred.T @ centred
+    return total / len(features)
 
 
 def _pseudoinverse(covariance: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from synood_cli.errors import ModelError
 from synood_cli.evaluated_methods import Baseline, BaselineSettings
 from synood_cli.models.protocols import LinearLayer
 
+GRADIENTS = 16
+"""Gradients of the last layer that GradNorm holds at once: 16 MB each for ImageNet's classes and 2048 features."""
+
 
 class PytorchOodBaselines:
     """Baselines on a classifier whose last layer is `layer`: g(x) = W f(x) + b.
@@ -69,7 +72,9 @@ class PytorchOodBaselines:
             "ODIN": lambda: library.ODIN(
                 _DoubleLogits(self._logits), eps=settings.odin_step, temperature=settings.odin_temperature
             ),
-            "GradNorm": lambda: library.GradNorm(_linear(self._layer), param_filter=lambda name: name == "weight"),
+            "GradNorm": lambda: library.GradNorm(
+                _linear(self._layer), param_filter=lambda name: name == "weight", micro_batch_size=GRADIENTS
+            ),
             "DICE": lambda: library.DICE(None, weight, bias, settings.dice_sparsity),
             "ReAct": lambda: library.ReAct(nn.Identity(), self._from_maps, percentile=settings.react_percentile),
             "ASH-S": lambda: library.ASH(nn.Identity(), self._from_maps, "ash-s", settings.ash_percentile),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -120,7 +121,14 @@ class _Data(NamedTuple):
 def _check_datasets(ood: Mapping[str, object]) -> None:
     if not ood:
         raise UsageError("there is no OOD set to evaluate on", hint="--ood NAME=IMAGES, as often as you like")
+    shown: dict[str, str] = {}
     for name in ood:
+        alike = shown.setdefault(unicodedata.normalize("NFC", printable(name)), name)
+        if alike != name:
+            raise UsageError(
+                f"the OOD sets {alike!r} and {name!r} have names that look alike",
+                hint="--ood NAME=IMAGES, with another NAME",
+            )
         if name == IND or name.startswith((f"{IND}:", AVERAGE)) or not name.strip():
             raise UsageError(f"an OOD set cannot be called {name!r}", hint="--ood NAME=IMAGES, with another NAME")
 
