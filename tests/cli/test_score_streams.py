@@ -295,3 +295,16 @@ def test_a_clip_that_lies_elsewhere_must_be_the_same(
     ended = run_synood(*arguments, checkpoints.clip)
     assert ended.code == 1
     assert "was made with another version of the CLIP" in ended.err
+
+
+def test_what_was_not_looked_at_is_told(score: Any, photos: Path) -> None:
+    (photos / "in/0.png").rename(photos / "in/0.JFIF")
+    (photos / "in/1.png").rename(photos / "in/1")
+    (photos / "in/2.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    ended = score("photos", "-o", "scores.csv", "--json")
+    assert ended.code == 3
+    document = ended.json
+    assert (document["done"], document["failed"]) == (7, 1)
+    assert document["passed_over"] == {"files": 1, "endings": {"": 1}, "names": ["photos/in/1"]}
+    assert "1 other file was not looked at (without ending 1): photos/in/1\n" in ended.err
+    assert rows(Path("scores.csv").read_text())["photos/in/2.heic"]["error"].startswith("pictures in the format .heic")

@@ -65,12 +65,26 @@ def test_select_tells_what_it_made_and_what_failed(workspace: Path, photos: Path
     assert reused.json.keys() == JSON_FIELDS["select"].keys()
     assert reused.json | {"seconds": 0} == {
         "artifact": "selection@1", "stage": "select", "reused": True, "done": 4, "failed": 1, "seconds": 0,
+        "passed_over": {"files": 0, "endings": {}, "names": []},
     }  # fmt: skip
     assert reused.err.splitlines()[0] == "1 failed:"
     assert "next" not in reused.err
 
     forced = run_synood("select", "-w", workspace, photos, "--per-class", "2", "--force", "--json")
     assert (forced.json["artifact"], forced.json["reused"]) == ("selection@2", False)
+
+
+def test_what_select_did_not_look_at_is_told_also_when_nothing_is_to_do(workspace: Path, photos: Path) -> None:
+    (photos / "cat/2.jpg").rename(photos / "cat/2")
+    (photos / "notes.txt").write_text("x")
+    for options in (["--dry-run"], [], []):
+        made = run_synood("select", "-w", workspace, photos, "--per-class", "2", "--json", *options)
+        told = "2 other files were not looked at (without ending 1, .txt 1): notes.txt, cat/2"
+        assert (made.code, told in made.err.splitlines()) == (0, True)
+    assert made.json["reused"] is True
+    assert made.json["passed_over"] == {
+        "files": 2, "endings": {"": 1, ".txt": 1}, "names": ["notes.txt", "cat/2"],
+    }  # fmt: skip
 
 
 def test_a_stage_without_failures_exits_with_0(workspace: Path, photos: Path) -> None:

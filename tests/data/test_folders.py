@@ -183,7 +183,7 @@ def test_every_kind_of_bad_image_is_an_image_or_a_problem(tmp_path: Path) -> Non
         ([".hidden/a.jpg"], "has no class folders", "a folder of its own"),
         (
             ["dog/a.txt"],
-            r"there are no images in .* \(1 other files; dog: a class folder without images\)",
+            r"there are no images in .* \(1 other file was not looked at \(.txt 1\): dog/a.txt; dog: a class",
             ".jpeg, .jpg",
         ),
     ],

@@ -35,7 +35,7 @@ from synood_cli.cli.options import (
     parameter,
 )
 from synood_cli.cli.output import Output
-from synood_cli.cli.result import finish, show_plan
+from synood_cli.cli.result import finish, show_passed_over, show_plan
 from synood_cli.config import STAGES, Execution, Models
 from synood_cli.errors import StoreError
 from synood_cli.settings_file import Config
@@ -190,10 +190,12 @@ def _run_stage(
             made = function(run=run, **own)
         except Planned as planned:
             show_plan(output, planned.plan)
+            show_passed_over(output, run.passed_over)
             return 0
         if made is None:
             return 0
-        return finish(output, store, *made) if isinstance(made, tuple) else finish(output, store, made)
+        artifact, *more = made if isinstance(made, tuple) else (made,)
+        return finish(output, store, artifact, *more, passed_over=run.passed_over)
 
 
 @contextmanager

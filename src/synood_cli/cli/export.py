@@ -10,6 +10,7 @@ import typer
 from synood_cli.cli.command import plain_command
 from synood_cli.cli.options import TrustClipOption, WorkspaceOption
 from synood_cli.cli.output import Output
+from synood_cli.cli.result import show_passed_over
 from synood_cli.store.workspace import Workspace
 
 export = typer.Typer(no_args_is_help=True, help="Write a head with its image tower for other programs to run.")
@@ -34,6 +35,7 @@ def onnx(
 ) -> None:
     """Write CLIP's image tower and a head as one ONNX graph, checked against torch. Labels are in its metadata."""
     from synood_cli.data.folders import Scan, scan_images
+    from synood_cli.data.passed_over import PassedOver
     from synood_cli.head_address import find_head
     from synood_cli.stages.embed import spread
     from synood_cli.stages.export_onnx import CHECKED, ExportJob, export_onnx
@@ -43,11 +45,13 @@ def onnx(
         output.note(found.about_clip)
     scan = scan_images(check) if check else Scan()
     images = [image.path for image in spread(scan.images, CHECKED)]
+    passed_over = PassedOver(scan.strays)
     checked = export_onnx(ExportJob(found.folder, found.name, to.absolute(), images), found.spec)
     left_out = {str(path): reason for path, reason in [*scan.problems, *checked.left_out]}
     for path, reason in left_out.items():
         output.problem(f"{path} is left out of the check: {reason}")
     numbers = {name: value for name, value in checked._asdict().items() if name != "left_out"}
     facts = {"file": str(to), "bytes": to.stat().st_size, "head": found.name, **numbers}
-    output.document(facts | {"left_out": left_out})
+    output.document(facts | {"left_out": left_out, "passed_over": passed_over.document()})
+    show_passed_over(output, passed_over)
     output.fields(facts)

@@ -11,6 +11,11 @@ _STAGE = {
     "seconds": "time worked on it, interrupted runs included",
 }
 
+_PASSED_OVER = {
+    "passed_over": "files beside the images that were not looked at: files (how many), endings (how many of each "
+    "ending; '' without one), names (the first few)",
+}
+
 PLAN = {
     "stage": "the command",
     "action": "make, resume or reuse",
@@ -34,12 +39,13 @@ STREAM = {
     "skipped": "images that had their row already",
     "known_ood": "of these, out-of-distribution",
     "known_failed": "of these, not readable then",
+    **_PASSED_OVER,
 }
 """The document of `synood score -o FILE`, and of every other stream of scores."""
 
 JSON_FIELDS: dict[str, dict[str, str]] = {
     "init": {"workspace": "its folder", "created": "false when it was there already"},
-    "select": _STAGE,
+    "select": _STAGE | _PASSED_OVER,
     "caption": _STAGE,
     "synthesize": _STAGE,
     "mine-labels": _STAGE
@@ -51,6 +57,7 @@ JSON_FIELDS: dict[str, dict[str, str]] = {
     "train-proj": _STAGE,
     "train-labels": _STAGE,
     "eval": _STAGE
+    | _PASSED_OVER
     | {
         "rows": "one object a method, head and dataset (an OOD set, average, or average GROUP of a suite): method, "
         "head (of MCM: empty, or where heads have several CLIPs or label texts, the one that it is on), clip, model "
@@ -66,12 +73,14 @@ JSON_FIELDS: dict[str, dict[str, str]] = {
         "fpr95_positive, adapts, source",
     },
     "score": _STAGE
+    | _PASSED_OVER
     | {
         "threshold": "η: in-distribution iff the score reaches it",
         "rows": "one object an image: path, score (higher = more in-distribution), decision (ind or ood), "
         "predicted_class, nearest_negative, nearest_similarity, error (null unless it failed)",
     },
     "calibrate": _STAGE
+    | _PASSED_OVER
     | {
         "threshold": "η of the new head",
         "images": "images that it was set on",
@@ -90,6 +99,7 @@ JSON_FIELDS: dict[str, dict[str, str]] = {
         "score_difference": "largest difference of a score between ONNX Runtime and torch",
         "similarity_difference": "the same of a nearest similarity",
         "left_out": "path → reason of the images of --check that could not be read",
+        **_PASSED_OVER,
     },
     "sweep": _STAGE
     | {

@@ -9,6 +9,7 @@ from synood_cli.cli.output import Output
 from synood_cli.cli.progress import duration
 
 if TYPE_CHECKING:
+    from synood_cli.data.passed_over import PassedOver
     from synood_cli.store.store import Artifact, Store
 
 SOME_FAILED = 3
@@ -16,6 +17,9 @@ SOME_FAILED = 3
 
 FAILURES_SHOWN = 5
 INPUTS_SHOWN = 6
+
+LOOKING = ("select", "eval", "calibrate", "score")
+"""Stages that are given images, and may find other files beside them."""
 
 RETRIED = ("caption", "synthesize", "score")
 """Stages with the option --retry-failed."""
@@ -39,8 +43,11 @@ def finish(
     artifact: Artifact,
     fields: dict[str, Any] | None = None,
     show: Callable[[], None] | None = None,
+    *,
+    passed_over: PassedOver | None = None,
 ) -> int:
-    """Say what was made and return the exit code. `fields` are more of the JSON document; `show` prints the result.
+    """Say what was made and return the exit code. `fields` are more of the JSON document; `show` prints the result;
+    `passed_over` are the files that a stage of LOOKING did not look at.
 
     A stage that shows a result of its own leaves stdout to it: what was made is told on stderr then.
     """
@@ -52,6 +59,7 @@ def finish(
             "done": artifact.items_done,
             "failed": artifact.items_failed,
             "seconds": round(artifact.seconds, 3),
+            **({"passed_over": passed_over.document()} if passed_over and artifact.stage in LOOKING else {}),
             **(fields or {}),
         }
     )
@@ -68,11 +76,19 @@ def finish(
         output.note(summary)
     for warning in artifact.notes.get("warnings", []):
         output.note(f"warning: {warning}")
+    if passed_over:
+        show_passed_over(output, passed_over)
     if artifact.items_failed:
         _show_failures(output, store, artifact)
     if artifact.stage in NEXT:
         output.hint(NEXT[artifact.stage])
     return SOME_FAILED if artifact.items_failed else 0
+
+
+def show_passed_over(output: Output, passed_over: PassedOver) -> None:
+    """Say which files beside the images nobody looked at."""
+    if passed_over.files:
+        output.note(str(passed_over))
 
 
 def _show_failures(output: Output, store: Store, artifact: Artifact) -> None:

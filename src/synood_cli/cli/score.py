@@ -13,7 +13,7 @@ import typer
 from synood_cli.cli.command import scoring_command
 from synood_cli.cli.options import DataRootOption
 from synood_cli.cli.output import Output
-from synood_cli.cli.result import SOME_FAILED
+from synood_cli.cli.result import SOME_FAILED, show_passed_over
 from synood_cli.config import Execution, ScoreSettings
 from synood_cli.errors import UsageError
 from synood_cli.store.workspace import Workspace
@@ -21,6 +21,7 @@ from synood_cli.store.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from synood_cli.data.passed_over import PassedOver
     from synood_cli.stages.run import Run
     from synood_cli.stages.score_file import Known, Origin
     from synood_cli.stages.score_rows import Format, Row, Write
@@ -171,9 +172,10 @@ def streamed(
     with closing(Known()) as known, _rows_to(wish, output, scoring.origin(name), known, said) as write:
         skip = set_aside.folder if set_aside else None
         watch = Watch(wish.inputs, skip, known.untouched, seconds=execution.poll)
+        passed_over = watch.passed_over
         summary = stream_scores(
             scoring,
-            watch.rounds() if wish.watch else [find_images(wish.inputs, skip, wish.data_root)],
+            watch.rounds() if wish.watch else [find_images(wish.inputs, skip, wish.data_root, passed_over)],
             write,
             known,
             output.progress,
@@ -182,7 +184,7 @@ def streamed(
             postpone=watch.postpone,
             report=lambda path, reason: output.problem(f"{path} {reason}"),
         )
-    _tell(summary, wish, output, scoring, name)
+    _tell(summary, passed_over, wish, output, scoring, name)
     return summary
 
 
@@ -239,15 +241,19 @@ def _rows_to(wish: Wish, output: Output, origin: Origin, known: Known, said: dic
         yield write
 
 
-def _tell(summary: Summary, wish: Wish, output: Output, scoring: Scoring, name: str) -> None:
+def _tell(summary: Summary, passed_over: PassedOver, wish: Wish, output: Output, scoring: Scoring, name: str) -> None:
     seen = summary.done + summary.failed + summary.skipped
     if not seen and all(Path(given).is_dir() for given in wish.inputs):
-        raise UsageError(f"there are no images in {', '.join(wish.inputs)}", hint="images end in .jpg, .png, .webp, …")
+        others = f"; {passed_over}" if passed_over.files else ""
+        raise UsageError(
+            f"there are no images in {', '.join(wish.inputs)}{others}", hint="images end in .jpg, .png, .webp, …"
+        )
     facts = {"output": str(wish.to) if wish.to else None, "head": name, "threshold": scoring.threshold}
-    output.document({**facts, **asdict(summary)})
+    output.document({**facts, **asdict(summary), "passed_over": passed_over.document()})
     there = f", {summary.skipped} were there already" if summary.skipped else ""
     failed = f", {summary.failed} could not be read" if summary.failed else ""
     stuck = f", {summary.stuck} could not be set aside" if summary.stuck else ""
     output.note(f"{name}: {summary.done} scored, {summary.ood} of them out-of-distribution{failed}{stuck}{there}")
+    show_passed_over(output, passed_over)
     if summary.failed + summary.known_failed and wish.to:
         output.problem(f"{wish.to} has the reasons; --retry-failed tries those images again")

@@ -8,14 +8,13 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from synood_cli.data.access import access_problem
+from synood_cli.data.endings import COMMON, not_read, taken_for
+from synood_cli.data.passed_over import PassedOver
 from synood_cli.errors import UsageError
 from synood_cli.records import ImageFile, composed, printable
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""Endings of file names (in any case) that are taken for images; the content decides later."""
 
 _LAYOUT = "put the images of each class in a folder of its own: FOLDER/class name/image.jpg"
 _WORDNET_ID = re.compile(r"^n\d{8}[ -]+(?=\S)")
@@ -26,7 +25,8 @@ class Scan:
     """What a folder holds.
 
     `images` are sorted by class, then name. `problems` are (name, reason), sorted: what looks like an image or a
-    folder and cannot be used. `strays` are the other files, hidden ones (a leading dot) not among them.
+    folder and cannot be used, such as pictures in formats that are not read. `strays` are the other files, hidden ones
+    (a leading dot) not among them.
     """
 
     images: list[ImageFile] = field(default_factory=list)
@@ -60,10 +60,10 @@ def scan_classes(root: Path) -> Scan:
     for name, is_folder in _entries(root, "", scan):
         if is_folder:
             classes.append(name)
-        elif _is_image(name):
-            scan.problems.append((name, "lies outside every class folder"))
-        else:
+        elif taken_for(name) == "other":
             scan.strays.append(name)
+        else:
+            scan.problems.append((name, "lies outside every class folder"))
     if not classes:
         raise UsageError(f"{_shown(root)} has no class folders", hint=_LAYOUT)
     for class_name in classes:
@@ -134,8 +134,10 @@ def _walk(root: Path, start: str, class_name: str, scan: Scan) -> None:
         for name, is_folder in _entries(root, folder, scan):
             if is_folder:
                 folders.append(name)
-            elif _is_image(name):
+            elif (kind := taken_for(name)) == "image":
                 scan.images.append(ImageFile(root, name, class_name))
+            elif kind == "unreadable":
+                scan.problems.append((name, not_read(name)))
             else:
                 scan.strays.append(name)
         pending.extend(reversed(folders))
@@ -180,19 +182,15 @@ def _unreadable(root: Path, error: OSError) -> UsageError:
 
 def _finished(scan: Scan, root: Path) -> Scan:
     if not scan.images:
-        found = [f"{scan.ignored} other files"] if scan.ignored else []
+        found = [str(PassedOver(scan.strays))] if scan.strays else []
         found += [f"{printable(name)}: {reason}" for name, reason in sorted(scan.problems)[:3]]
         raise UsageError(
             f"there are no images in {_shown(root)}" + (f" ({'; '.join(found)})" if found else ""),
-            hint=f"images end in {', '.join(sorted(EXTENSIONS))}",
+            hint=f"images end in {COMMON}",
         )
     scan.images.sort(key=lambda image: (image.class_name, image.name))
     scan.problems.sort()
     return scan
-
-
-def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in EXTENSIONS
 
 
 def _looks(image: ImageFile) -> tuple[bytes, int, int, int]:

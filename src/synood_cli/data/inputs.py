@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from synood_cli.data.access import access_problem
-from synood_cli.data.folders import EXTENSIONS
+from synood_cli.data.endings import not_read, taken_for
 from synood_cli.data.image_lists import list_lines, open_list
+from synood_cli.data.passed_over import PassedOver
 from synood_cli.data.path_lists import Line
 from synood_cli.errors import UsageError
 from synood_cli.records import printable
@@ -52,19 +53,25 @@ def check_inputs(inputs: Sequence[str], *, folders_only: bool = False) -> None:
             raise UsageError(f"{shown} is no folder, and only folders grow", hint="--watch takes folders")
 
 
-def find_images(inputs: Sequence[str], skip: Path | None = None, data_root: Path | None = None) -> Iterator[Found]:
+def find_images(
+    inputs: Sequence[str],
+    skip: Path | None = None,
+    data_root: Path | None = None,
+    passed_over: PassedOver | None = None,
+) -> Iterator[Found]:
     """The images of all inputs: those below a folder, those that a list names, and each file itself.
 
     The folder `skip` is not entered (it is where images are set aside). Lists are read as data.path_lists says. The
     paths of a list file start from `data_root`, else from the list's own folder, and may have a label behind them;
     those on stdin start from the current folder, and have none. What they name may fail to be an image or to exist:
-    reading it tells.
+    reading it tells. `passed_over` is told of the other files in folders.
     """
+    others = PassedOver() if passed_over is None else passed_over
     for given in inputs:
         if given == STDIN:
             yield from map(_listed, _stdin_lines())
         elif Path(given).is_dir():
-            yield from _below(given, skip)
+            yield from _below(given, skip, others)
         elif given.lower().endswith(LIST_SUFFIX):
             start = os.path.dirname(given) if data_root is None else str(data_root)  # noqa: PTH120
             yield from (_listed(line, start) for line in open_list(Path(given), labelled=True))
@@ -72,7 +79,7 @@ def find_images(inputs: Sequence[str], skip: Path | None = None, data_root: Path
             yield _single(given)
 
 
-def _below(root: str, skip: Path | None) -> Iterator[Found]:
+def _below(root: str, skip: Path | None, passed_over: PassedOver) -> Iterator[Found]:
     entered: set[tuple[int, int]] = set()
     if skip is not None and skip.is_dir():
         entered.add(_identity(skip.stat()))
@@ -92,8 +99,11 @@ def _below(root: str, skip: Path | None) -> Iterator[Found]:
                     name = f"{folder}/{entry.name}" if folder else entry.name
                     if _is_folder(entry):
                         pending.append(name)
-                    elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:  # noqa: PTH122  (a Path costs 10 µs)
-                        yield Found(os.path.join(root, name), name)  # noqa: PTH118
+                    elif (kind := taken_for(entry.name)) == "other":
+                        passed_over.add([os.path.join(root, name)])  # noqa: PTH118
+                    else:
+                        problem = not_read(name) if kind == "unreadable" else None
+                        yield Found(os.path.join(root, name), name, problem)  # noqa: PTH118
         except OSError as error:
             yield Found(place, folder or place, access_problem(Path(place), error))
 

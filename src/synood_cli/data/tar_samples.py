@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from synood_cli.data.folders import EXTENSIONS
+from synood_cli.data.endings import not_read, taken_for
 
 LABELS = ("cls", "json")
 """Endings of the members that say the class."""
@@ -86,6 +85,9 @@ def _sort(members: dict[str, str], found: Samples) -> None:
             found.samples += [Sample(sample.image, sample.labels or labels) for sample in samples]
             used = {*own.values(), *(name for sample in samples for name in sample.labels.values())}
             used |= set(labels.values()) if samples else set()
+    unread = [name for ending, name in members.items() if "." not in ending and taken_for(name) == "unreadable"]
+    found.problems += [(name, not_read(name)) for name in unread]
+    used |= set(unread)
     captions = {name for ending, name in members.items() if ending.lower().rpartition(".")[2] == "txt"}
     found.strays += [name for name in members.values() if name not in used | captions]
 
@@ -96,7 +98,7 @@ def _dotted(ending: str, name: str, members: dict[str, str]) -> Sample:
 
 
 def _is_picture(ending: str) -> bool:
-    return PurePosixPath(f"x.{ending}").suffix.lower() in EXTENSIONS
+    return taken_for(f"x.{ending}") == "image"
 
 
 def _is_companion(ending: str) -> bool:

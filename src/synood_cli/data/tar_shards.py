@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from synood_cli.data.access import access_problem, open_regular, too_many_bytes
-from synood_cli.data.folders import EXTENSIONS
+from synood_cli.data.endings import COMMON, EXTENSIONS
 from synood_cli.data.foreign import item_boundary, reason
 from synood_cli.data.image_sets import ImageSet, label_name
 from synood_cli.data.images import MAX_BYTES
@@ -70,7 +70,7 @@ def scan_tars(place: Path) -> ImageSet:
     shards = sorted(path for path in place.glob("*.tar") if path.name[0] != ".") if place.is_dir() else [place]
     images: list[PackedImage] = []
     problems: list[tuple[str, str]] = []
-    strays: list[str] = []
+    strays = [path.name for path in sorted(place.iterdir()) if _is_stray(path)] if place.is_dir() else []
     for shard in shards:
         members = _members(shard, problems)
         found = tar_samples(members)
@@ -86,9 +86,13 @@ def scan_tars(place: Path) -> ImageSet:
         found_instead = "".join(f"; {printable(name)}: {reason}" for name, reason in problems[:3])
         raise UsageError(
             f"there are no images in {printable(str(place))}{found_instead}",
-            hint=f"members end in {', '.join(sorted(EXTENSIONS))}, with .cls or .json beside them",
+            hint=f"members end in {COMMON}, with .cls or .json beside them",
         )
     return ImageSet(place, "tar", images, problems, strays)
+
+
+def _is_stray(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix != ".tar"
 
 
 def _members(shard: Path, problems: list[tuple[str, str]]) -> dict[str, TarMember]:

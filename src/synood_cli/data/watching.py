@@ -10,6 +10,7 @@ from typing import Final
 
 from synood_cli.data.identity import MISSING, seconds_since_change, stamp_of
 from synood_cli.data.inputs import Found, find_images
+from synood_cli.data.passed_over import PassedOver
 
 PATIENCE: Final = 60.0
 """Seconds after its last change for which a file that cannot be read is taken for one that is still being written."""
@@ -46,6 +47,8 @@ class Watch:
         self._known = known
         self._seconds = seconds
         self._patience = patience
+        self.passed_over = PassedOver()
+        """The other files in the folders, as they were in the last round."""
         self._arrivals: dict[str, _Arrival] = {}
 
     def rounds(self) -> Iterator[Iterator[Found]]:
@@ -64,7 +67,8 @@ class Watch:
 
     def _round(self) -> Iterator[Found]:
         before, self._arrivals = self._arrivals, {}
-        for image in find_images(self._folders, self._skip):
+        self.passed_over.clear()
+        for image in find_images(self._folders, self._skip, passed_over=self.passed_over):
             if self._known(image.path):
                 continue
             if image.problem:

@@ -45,6 +45,7 @@ def calibrate(
     The interval holds for images drawn like these, and new to the head: not for those that it was trained on.
     """
     found = find_images(source, data_root=data_root)
+    run.passed_over.add(found.strays)
     images = list(spread(found.images, run.limit))
     info, spec = head_and_clip(run, head)
     digest = images_fingerprint(images)

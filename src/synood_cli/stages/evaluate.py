@@ -137,6 +137,8 @@ def _find(run: Run, methods: Sequence[Contender], ind: Path | ImageSet, ood: Map
     ind_set = _named(find_ind(ind) if isinstance(ind, Path) else ind, methods)
     ood_sets = {name: find_images(found) if isinstance(found, Path) else found for name, found in ood.items()}
     sets = {IND: ind_set, **ood_sets}
+    for dataset, found in sets.items():
+        run.passed_over.add(f"{dataset}/{name}" for name in found.strays)
     images = {dataset: list(spread(found.images, run.limit)) for dataset, found in sets.items()}
     looks = {dataset: images_fingerprint(files) for dataset, files in images.items()}
     digests = {dataset: set_fingerprint(found, looks[dataset]) for dataset, found in sets.items()}

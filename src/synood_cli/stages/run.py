@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from synood_cli.config import Execution
+from synood_cli.data.passed_over import PassedOver
 from synood_cli.errors import SynoodError
 from synood_cli.records import ModelSpec
 from synood_cli.registry import Registry
@@ -70,6 +71,8 @@ class Run:
     note: Callable[[str], None] = lambda _: None
     """Tells the user something worth knowing."""
     runner: LocalRunner = field(default_factory=lambda: LocalRunner(WORKERS))
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    """Files beside the images that the stage was given, which it did not look at."""
 
     def begin(
         self,

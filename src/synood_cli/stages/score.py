@@ -68,6 +68,7 @@ def score(run: Run, settings: ScoreSettings, head: Artifact, source: Path, data_
     Another threshold reads the same scores otherwise (`score_rows`): it is no part of the artifact's identity.
     """
     found = find_images(source, data_root=data_root)
+    run.passed_over.add(found.strays)
     images = found.images[: run.limit]
     info, spec = head_and_clip(run, head)
     chosen_threshold(info, settings, head.name)

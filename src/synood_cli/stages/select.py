@@ -46,6 +46,7 @@ def select(run: Run, settings: SelectSettings, photos: Path, data_root: Path | N
     than asked is kept as it is and noted. A finished class is stored before the next begins.
     """
     found = _photographs(photos, data_root)
+    run.passed_over.add(found.strays)
     if settings.classes:
         found = found.renamed({name: numbered_class(name, settings.classes) for name in found.classes})
     images = found.files
@@ -92,7 +93,7 @@ def _photographs(place: Path, data_root: Path | None) -> ImageSet:
     others = [(image.name, "has no class: it is out of distribution") for image in found.files if not image.class_name]
     if not images:
         raise UsageError(f"{shown} has no image with a class", hint="in-distribution labels count from 0")
-    return ImageSet(found.place, found.kind, images, [*found.problems, *others])
+    return ImageSet(found.place, found.kind, images, [*found.problems, *others], found.strays)
 
 
 def _measure(image: ImageFile) -> Measured | ItemError:
