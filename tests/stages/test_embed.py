@@ -9,11 +9,18 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from pipeline import Silent, photograph
+from synood_cli.config import SelectSettings
+from synood_cli.data.folders import scan_classes
 from synood_cli.data.images import TOO_THIN, read_image
+from synood_cli.data.known_files import CHANGED, TOUCHED
 from synood_cli.errors import SynoodError
 from synood_cli.models.build import build_encoder
 from synood_cli.models.revisions import resolve_revision
-from synood_cli.stages.embed import SHARD_ROWS, Item, embed_images, embed_texts, load_features, spread
+from synood_cli.stages.embed import SHARD_ROWS, Item, embed_images, embed_texts, folder_items, load_features, spread
+from synood_cli.stages.heads import embed_selection
+from synood_cli.stages.select import select
+from synood_cli.stages.selected import selected_images
+from synood_cli.store.files import sha256_file
 from synood_cli.store.store import Store
 from synood_cli.store.workspace import Workspace
 
@@ -203,3 +210,39 @@ def test_features_depend_neither_on_the_batch_size_nor_on_images_that_cannot_be_
     found[1].place.write_bytes(b"no picture")
     broken = load_features(image_artifact(make_run(batch_size=5), spec, found, "broken").folder)
     np.testing.assert_array_equal(broken, np.delete(whole, 1, axis=0))
+
+
+def test_what_is_embedded_of_a_selection_is_what_was_selected(store, make_run, spec, photos, selection):
+    """Other photographs of the same size, put back afterwards: none of theirs is kept, and `force` is not needed."""
+    wanted = embed_selection(make_run(), spec, selection, "fp32")
+    contents = {path: path.read_bytes() for path in photos.glob("*/*.jpg")}
+    with Store.open(Workspace.create(photos.parent / "other"), write=True) as other:
+        run = make_run(store=other)
+        chosen = select(run, SelectSettings(per_class=3), photos)
+        for number, path in enumerate(contents):
+            if number % 2:
+                photograph(path, 500 + number, detail=1)
+        first = embed_selection(run, spec, chosen, "fp32")
+        reasons = {reason for _, reason in other.failures(first)}
+        assert reasons == {CHANGED}
+        for path, content in contents.items():
+            path.write_bytes(content)
+        cured = embed_selection(run, spec, chosen, "fp32")
+        assert (cured.items_done, cured.items_failed) == (9, 0)
+        np.testing.assert_array_equal(load_features(cured.folder), load_features(wanted.folder))
+        assert cured.digest == wanted.digest
+        digests = {row["sha256"] for row in other.rows(cured, "embedded")}
+        assert digests == {image.sha256 for image in selected_images(other, chosen)}
+
+
+def test_an_image_of_a_set_that_is_touched_meanwhile_is_a_failure(store, make_run, spec, photos):
+    images = scan_classes(photos).images
+    found = folder_items(images)
+    content = images[0].path.read_bytes()
+    photograph(images[0].path, 900, detail=1)
+    made = image_artifact(make_run(), spec, found)
+    assert store.failures(made) == [(images[0].name, TOUCHED)]
+    images[0].path.write_bytes(content)
+    cured = image_artifact(make_run(), spec, folder_items(images))
+    assert (cured.items_done, cured.items_failed) == (12, 0)
+    assert [row["sha256"] for row in store.rows(cured, "embedded")] == [sha256_file(image.path) for image in images]

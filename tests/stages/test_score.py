@@ -127,6 +127,16 @@ def test_an_interrupted_run_scores_only_the_rest(store, make_run, head, folder):
         assert resumed[name]["score"] == pytest.approx(row["score"], abs=1e-4)
 
 
+def test_interrupted_or_with_a_failure_scores_are_the_same_bit_for_bit(store, make_run, head, folder):
+    undisturbed = score(make_run(batch_size=3), ScoreSettings(), head, folder)
+    with pytest.raises(KeyboardInterrupt):
+        score(make_run(batch_size=2, force=True, progress=Silent(stop_after=16)), ScoreSettings(), head, folder)
+    [half] = [made for made in store.artifacts("scores") if made.status == "unfinished"]
+    resumed = score(make_run(batch_size=3, force=True), ScoreSettings(), head, folder)
+    assert (resumed.name, resumed.items_done) == (half.name, undisturbed.items_done)
+    assert resumed.digest == undisturbed.digest
+
+
 def test_a_folder_that_changed_is_scored_anew(make_run, head, folder):
     first = score(make_run(), ScoreSettings(), head, folder)
     assert score(make_run(seed=8), ScoreSettings(), head, folder).reused

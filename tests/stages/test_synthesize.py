@@ -112,6 +112,50 @@ def test_a_run_interrupted_gives_what_an_undisturbed_one_gives(store, make_run, 
     assert whole.digest == undisturbed.digest
 
 
+@pytest.mark.parametrize("stop_after", [1, 2, 6])
+def test_a_batch_that_was_interrupted_is_done_again_as_a_whole(store, make_run, captions, models, stop_after):
+    settings = SETTINGS.model_copy(update={"boundary": 1.0})
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(make_run(batch_size=4, progress=Silent(stop_after=stop_after)), settings, models, captions)
+    [half] = store.artifacts("synthetic")
+    assert 0 <= half.items_done < 6
+    resumed = synthesize(make_run(batch_size=4), settings, models, captions)
+    assert (resumed.name, resumed.items_done) == (half.name, 6)
+    undisturbed = synthesize(make_run(batch_size=4, force=True), settings, models, captions)
+    assert resumed.digest == undisturbed.digest  # every file, score and gradient, bit for bit
+
+
+def test_a_failure_in_a_batch_and_its_second_try_change_nothing_for_the_others(store, make_run, captions, models):
+    settings = SETTINGS.model_copy(update={"boundary": 1.0})
+    undisturbed = synthesize(make_run(batch_size=4), settings, models, captions)
+    image = store.image(next(store.rows(captions, "prompts"))["image_id"])
+    content = image["path"].read_bytes()
+    image["path"].write_bytes(bytes(len(content)))
+    broken = synthesize(make_run(batch_size=4, force=True), settings, models, captions)
+    assert [(item, reason.split(";")[0]) for item, reason in store.failures(broken)] == [
+        (image["name"], "has changed since it was selected")  # though its size is the same
+    ]
+    image["path"].write_bytes(content)
+    cured = synthesize(make_run(batch_size=4, retry_failed=True), settings, models, captions)
+    assert (cured.items_done, cured.items_failed) == (6, 0)
+    assert cured.digest == undisturbed.digest
+
+
+def test_a_boundary_that_was_found_without_some_photographs_is_found_again(store, make_run, captions, models):
+    paths = [store.image(row["image_id"])["path"] for row in store.rows(captions, "prompts")]
+    contents = [path.read_bytes() for path in paths]
+    for path in paths[1:]:
+        path.write_bytes(b"another photograph")
+    with pytest.raises(KeyboardInterrupt):  # when the boundary is found
+        synthesize(make_run(batch_size=1, progress=Silent(stop_after=7)), SETTINGS, models, captions)
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    [half] = store.artifacts("synthetic")
+    assert (half.notes["boundary_images"], half.items_done) == (1, 0)
+    made = synthesize(make_run(batch_size=1), SETTINGS, models, captions)
+    assert made.notes["boundary_images"] == 6
+
+
 def test_the_gradient_moves_the_energy_up_to_the_boundary(store, make_run, captions, models):
     settings = SETTINGS.model_copy(update={"boundary": 50.0, "step_size": 200.0})
     made = synthesize(make_run(), settings, models, captions)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from synood_cli.data.images import opened_image
-from synood_cli.records import Record
+from synood_cli.records import Place, Record
 
 Format = Literal["JPEG", "PNG", "WEBP", "BMP"]
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
@@ -63,8 +63,8 @@ class Encoding(Record):
         return self.model_dump(exclude={"tables"})
 
 
-def describe_encoding(path: Path) -> Encoding:
-    """How the picture at `path` is encoded, from its header: no pixel is decoded.
+def describe_encoding(place: Place) -> Encoding:
+    """How the picture at `place` is encoded, from its header: no pixel is decoded.
 
     JPEG keeps its own quantisation tables and chroma subsampling. A greyscale source has one table, which then serves
     all three channels; of CMYK the tables of the first three channels are taken. Where the subsampling is none of
@@ -73,7 +73,7 @@ def describe_encoding(path: Path) -> Encoding:
 
     Raises ItemError as read_image does.
     """
-    with opened_image(path) as (image, _):
+    with opened_image(place) as (image, _):
         found = image.format or ""
         if isinstance(image, JpegImagePlugin.JpegImageFile):  # MPO, several JPEGs in one file, is one of these too
             tables = _channel_tables(image)
@@ -85,7 +85,7 @@ def describe_encoding(path: Path) -> Encoding:
                 subsampling=_SUBSAMPLINGS.get(JpegImagePlugin.get_sampling(image), "4:2:0"),
             )
     if found == "WEBP":
-        return Encoding(format="WEBP", source_format=found, lossless=_webp_is_lossless(path))
+        return Encoding(format="WEBP", source_format=found, lossless=_webp_is_lossless(place))
     if found == "BMP":
         return Encoding(format="BMP", source_format=found)
     return Encoding(format="PNG", source_format=found)
@@ -134,9 +134,9 @@ def _channel_tables(image: JpegImagePlugin.JpegImageFile) -> tuple[tuple[int, ..
     return tuple(tables) if len(tables) == 3 else (tables[0],) * 3
 
 
-def _webp_is_lossless(path: Path) -> bool:
-    """Whether the first bitstream chunk of the RIFF container at `path` is a lossless one."""
-    with path.open("rb") as file:
+def _webp_is_lossless(place: Place) -> bool:
+    """Whether the first bitstream chunk of the RIFF container at `place` is a lossless one."""
+    with place.open("rb") if isinstance(place, Path) else io.BytesIO(place.read()) as file:
         file.seek(12)  # "RIFF", size, "WEBP"
         while len(header := file.read(8)) == 8:
             name, size = header[:4], int.from_bytes(header[4:], "little")

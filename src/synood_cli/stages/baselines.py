@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from synood_cli.config import EvalSettings
 from synood_cli.data.folders import class_text
+from synood_cli.data.known_files import untouched
 from synood_cli.errors import UsageError
 from synood_cli.evaluated_methods import FITTED, Baseline
 from synood_cli.metrics.conventions import IND
@@ -123,7 +124,7 @@ def score_baselines(
     }
     found: dict[str, BaselineScores] = {}
     for dataset, images in sets.items():
-        job = BaselineJob(images.rows, [images.files[position].place for position in images.readable])
+        job = BaselineJob(images.rows, [untouched(images.files[position].place) for position in images.readable])
         found[dataset] = next(run.runner.map("baselines", options, [job]))
         run.progress.advance()
     problems = {name: reason for scored in found.values() for name, reason in scored.problems.items()}

@@ -13,7 +13,7 @@ from synood_cli.data.vocabulary import default_vocabulary, read_vocabulary
 from synood_cli.data.wordnet import synonyms_of
 from synood_cli.errors import ItemError, UsageError
 from synood_cli.models.revisions import resolve_revision
-from synood_cli.records import Description, ImageFile, ModelSpec
+from synood_cli.records import Description, ImageFile, ModelSpec, Place
 from synood_cli.stages.class_names import label_text
 from synood_cli.stages.run import Run, batches, complete
 from synood_cli.stages.selected import SelectedImage, selected_images, unchanged
@@ -25,7 +25,7 @@ from synood_cli.store.store import Artifact, Store
 class CaptionJob(NamedTuple):
     """One image to describe; `given` is its caption where it was made elsewhere."""
 
-    path: Path
+    place: Place
     class_label: str
     synonyms: tuple[str, ...]
     given: Description | None = None
@@ -94,7 +94,10 @@ def caption(
     options: dict[str, Any] = {"settings": settings, "execution": run.execution, "specs": specs, "vocabulary": words}
     options["key_env"] = key_env
     size = run.execution.concurrency if models.captioner_url else run.execution.batch_size
-    _describe(run, draft, unchanged(draft, todo), given, options, size)
+    local = "captioner" in specs and specs["captioner"].adapter == "transformers"
+    todo = unchanged(draft, todo)
+    planned = _planned(images, todo, size, whole=local)
+    _describe(run, draft, planned, {image.image_id for image in todo}, given, options)
     if cut := run.store.get(draft.artifact.name).notes.get("cut"):
         warning = f"{cut} of the answers were cut off at {settings.max_new_tokens} tokens, and lost their last element"
         draft.note({"warnings": [f"{warning}; --max-new-tokens allows longer ones"]})
@@ -145,21 +148,32 @@ def _with_captions(
     return captioned
 
 
+def _planned(
+    images: Sequence[SelectedImage], todo: Sequence[SelectedImage], size: int, *, whole: bool
+) -> list[Sequence[SelectedImage]]:
+    """Batches of what is to be captioned. With `whole`, they are those that hold some of it among the batches of all
+    images: what a model answers may depend on the prompts beside it, so a batch that was interrupted is asked again."""
+    if not whole:
+        return list(batches(todo, size))
+    missing = {image.image_id for image in todo}
+    return [batch for batch in batches(images, size) if any(image.image_id in missing for image in batch)]
+
+
 def _describe(
     run: Run,
     draft: Draft,
-    images: Sequence[SelectedImage],
+    planned: Sequence[Sequence[SelectedImage]],
+    wanted: set[int],
     given: dict[int, Caption],
     options: dict[str, Any],
-    size: int,
 ) -> None:
     spec: ModelSpec | None = options["specs"].get("captioner")
-    done = batches(images, size)
-    jobs = ([_job(image, given.get(image.image_id)) for image in batch] for batch in batches(images, size))
+    jobs = ([_job(image, given.get(image.image_id)) for image in batch] for batch in planned)
     results: Iterator[list[Prompt | ItemError]] = run.runner.map("caption", options, jobs)
-    for batch, prompts in zip(done, results, strict=True):
+    for batch, prompts in zip(planned, results, strict=True):
         rows = []
-        for image, prompt in zip(batch, prompts, strict=True):
+        found = [(image, prompt) for image, prompt in zip(batch, prompts, strict=True) if image.image_id in wanted]
+        for image, prompt in found:
             if isinstance(prompt, ItemError):
                 draft.fail(image.name, prompt.message)
                 continue
@@ -167,13 +181,13 @@ def _describe(
             del row["cut"]
             made_by = {"model": spec.name if spec else "file", "revision": spec.revision if spec else None}
             rows.append({"image_id": image.image_id, **row, **made_by})
-        if cut := sum(isinstance(prompt, Prompt) and prompt.cut for prompt in prompts):
+        if cut := sum(isinstance(prompt, Prompt) and prompt.cut for _, prompt in found):
             draft.note({"cut": cut + run.store.get(draft.artifact.name).notes.get("cut", 0)})
         draft.commit({"prompts": rows}, done=len(rows))
-        run.progress.advance(len(batch))
+        run.progress.advance(len(found))
 
 
 def _job(image: SelectedImage, found: Caption | None) -> CaptionJob:
     label = label_text(image.class_name)
     given = Description(found.text, found.elements) if found else None
-    return CaptionJob(image.path, label, tuple(synonyms_of(label)), given)
+    return CaptionJob(image.place, label, tuple(synonyms_of(label)), given)

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from synood_cli.data.images import NOT_PREPARED, TOO_THIN, read_image
+from synood_cli.data.known_files import untouched
 from synood_cli.errors import ItemError, StoreError, SynoodError
 from synood_cli.records import AnyImage, ModelSpec, Place, Precision
 from synood_cli.stages.run import Run, batches
@@ -54,11 +55,13 @@ class Item(NamedTuple):
 
 
 class Embedded(NamedTuple):
-    """What became of a job: features of what could be read, (reason or None) of each item, and facts of the model."""
+    """What became of a job: features of what could be read, (reason or None) of each item, facts of the model, and of
+    images the SHA-256 (hex) of what was read (None where nothing was)."""
 
     features: Features
     problems: list[str | None]
     facts: dict[str, Any]
+    digests: list[str | None]
 
 
 class Rows(NamedTuple):
@@ -112,13 +115,13 @@ def embed_texts(run: Run, spec: ModelSpec, texts: Sequence[str], *, precision: P
 
 
 def folder_items(images: Iterable[AnyImage]) -> list[Item]:
-    """The images of an image set, as items."""
-    return [Item(image.place, image.name, image.class_name) for image in images]
+    """The images of an image set as they are now, as items: one that is touched later is not embedded."""
+    return [Item(untouched(image.place), image.name, image.class_name) for image in images]
 
 
 def selected_items(images: Iterable[SelectedImage]) -> list[Item]:
-    """The images of a selection, as items."""
-    return [Item(image.path, image.name, image.class_name) for image in images]
+    """The images of a selection, as items: what is embedded is what was selected."""
+    return [Item(image.place, image.name, image.class_name) for image in images]
 
 
 def spread(items: Sequence[T], limit: int | None) -> Sequence[T]:
@@ -197,7 +200,8 @@ class _Known(NamedTuple):
             return fresh
         made = iter(fresh.features if fresh else ())
         features = [self.features[self.rows[index]] if index in self.rows else next(made) for index in part]
-        return Embedded(np.stack(features), [None] * len(part), fresh.facts if fresh else self.facts)
+        nothing: list[str | None] = [None] * len(part)
+        return Embedded(np.stack(features), nothing, fresh.facts if fresh else self.facts, nothing)
 
 
 _NOTHING = _Known({}, np.empty((0, 0), dtype=np.float32), {})
@@ -279,10 +283,10 @@ def _store_shard(
     for part, result in results:
         facts = result.facts
         features.append(result.features)
-        for index, problem in zip(part, result.problems, strict=True):
+        for index, problem, sha256 in zip(part, result.problems, result.digests, strict=True):
             if problem is None:
-                position = first_row + len(rows)
-                rows.append({"position": position, "item": work.names[index], "class_name": work.classes[index]})
+                row = {"item": work.names[index], "class_name": work.classes[index], "sha256": sha256}
+                rows.append({"position": first_row + len(rows), **row})
             else:
                 problems.append((work.names[index], problem))
         run.progress.advance(len(part))

@@ -7,12 +7,14 @@ it is asked again. `stages.stream` gives them one after another, of any number o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from synood_cli.config import ScoreSettings
 from synood_cli.data.identity import Identity
 from synood_cli.data.image_sets import images_fingerprint, set_fingerprint
+from synood_cli.data.known_files import untouched
 from synood_cli.data.sources import find_images
 from synood_cli.errors import UsageError
 from synood_cli.records import AnyImage
@@ -88,19 +90,23 @@ def score(run: Run, settings: ScoreSettings, head: Artifact, source: Path, data_
         draft.fail(name, reason)
     draft.note({"threshold": info.threshold, "method": info.method, "folder": str(found.place)})
     finished = draft.keys("scores", "position")
-    todo = [position for position in range(len(images)) if position not in finished]
     run.progress.start("score", len(images), len(finished))
-    parts = list(batches(todo, run.execution.batch_size * BATCHES_PER_JOB))
-    jobs = ([images[position].place for position in part] for part in parts)
+    places = [untouched(image.place) for image in images]
+    planned = batches(range(len(images)), run.execution.batch_size)
+    # A batch that was interrupted is scored again as a whole, so that every image has its place in its batch.
+    todo = [batch for batch in planned if any(position not in finished for position in batch)]
+    parts = [list(chain.from_iterable(group)) for group in batches(todo, BATCHES_PER_JOB)]
+    jobs = ([places[position] for position in part] for part in parts)
     options = {"head": head.folder, "spec": spec, "execution": run.execution, "precision": settings.precision}
     for part, scored in zip(parts, run.runner.map("score", options, jobs), strict=True):
         readable = [position for position, problem in zip(part, scored.problems, strict=True) if problem is None]
         for position, problem in zip(part, scored.problems, strict=True):
-            if problem is not None:
+            if problem is not None and position not in finished:
                 draft.fail(images[position].name, problem)
-        rows = detection_rows(info, images, readable, scored.detections, info.threshold)
+        found_rows = detection_rows(info, images, readable, scored.detections, info.threshold)
+        rows = [row for row in found_rows if row["position"] not in finished]
         draft.commit({"scores": [{"method": info.method, "head": head.name, **row} for row in rows]}, done=len(rows))
-        run.progress.advance(len(part))
+        run.progress.advance(sum(position not in finished for position in part))
     return complete(draft, "images")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from synood_cli.data.known_files import CHANGED, KnownFile
 from synood_cli.records import composed
 from synood_cli.store.draft import Draft
 from synood_cli.store.store import Artifact, Store
@@ -22,13 +23,14 @@ class SelectedImage(NamedTuple):
     rank: int
     bytes: int
 
+    @property
+    def place(self) -> KnownFile:
+        """Where it is read, as long as it is what was selected."""
+        return KnownFile(self.path, self.sha256)
+
     def changed(self) -> bool:
         """Whether another file lies at `path` by now, as far as its size tells; one that is gone has not changed."""
         return self.path.is_file() and self.path.stat().st_size != self.bytes
-
-
-CHANGED = "has changed since it was selected; `synood select` again, or put the photograph back"
-"""Why a photograph that `changed` is not worked on."""
 
 
 def selected_images(store: Store, selection: Artifact, limit: int | None = None) -> list[SelectedImage]:

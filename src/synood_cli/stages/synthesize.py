@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from synood_cli.config import Models, SynthesizeSettings
@@ -15,9 +14,10 @@ from synood_cli.data.encoding import Encoding
 from synood_cli.errors import ItemError, SynoodError, UsageError
 from synood_cli.method.seeds import image_seed
 from synood_cli.models.revisions import resolve_revision
+from synood_cli.records import Place
 from synood_cli.stages.heads import with_ancestors
 from synood_cli.stages.run import Run, batches, complete
-from synood_cli.stages.selected import SelectedImage, class_folders, selected_images, unchanged
+from synood_cli.stages.selected import SelectedImage, class_folders, selected_images
 from synood_cli.store.draft import Draft
 from synood_cli.store.heads import HeadInfo
 from synood_cli.store.store import Artifact
@@ -36,7 +36,7 @@ class SynthesisJob(NamedTuple):
     negative label as prompt has none."""
 
     image_id: int
-    path: Path
+    place: Place
     prompt: str
     elements: tuple[str, ...]
     template: str
@@ -73,7 +73,7 @@ def synthesize(
     run: Run, settings: SynthesizeSettings, models: Models, captions: Artifact, head: Artifact | None = None
 ) -> Artifact:
     """Redraw every captioned image. Each image has its own seed and is stored when it is finished, so a killed run
-    goes on where it stopped and gives what an undisturbed one gives.
+    goes on where it stopped and gives what an undisturbed one gives, bit for bit at the same batch size.
 
     With source `text2img` nothing is redrawn: in the place of each captioned image comes a picture of a negative label
     of `head`, from pure noise over all steps. The trained heads have the labels of the first one that they were made
@@ -114,21 +114,20 @@ def synthesize(
     }
     boundary = _boundary(run, draft, settings, selected, options)
     finished = draft.keys("synthetic_images")
-    todo = unchanged(draft, [image for image in images if image.image_id not in finished])
-    run.progress.start("synthesize", len(images), len(images) - len(todo))
+    run.progress.start("synthesize", len(images), len(finished))
     if head is None:
         prompts = {image.image_id: _prompt(captioned[image.image_id], captions) for image in images}
     else:
         drawn = _label_prompts(HeadInfo.read(inputs["head"].folder), len(images), run.seed)
         prompts = dict(zip((image.image_id for image in images), drawn, strict=True))
-    jobs = (
-        [_job(image, prompts[image.image_id], run.seed, boundary) for image in batch]
-        for batch in batches(todo, run.execution.batch_size)
-    )
-    results = run.runner.map("synthesize", options, jobs)
-    for batch, made in zip(batches(todo, run.execution.batch_size), results, strict=True):
+    planned = batches(images, run.execution.batch_size)
+    # A batch that was interrupted is done again as a whole: an image's last digits depend on the size of its batch.
+    todo = [batch for batch in planned if any(image.image_id not in finished for image in batch)]
+    jobs = ([_job(image, prompts[image.image_id], run.seed, boundary) for image in batch] for batch in todo)
+    for batch, made in zip(todo, run.runner.map("synthesize", options, jobs), strict=True):
         for image, result in zip(batch, made, strict=True):
-            _store(run, draft, image, result, boundary)
+            if image.image_id not in finished:
+                _store(run, draft, image, result, boundary)
     return complete(draft, "images")
 
 
@@ -165,11 +164,12 @@ def _boundary(
     if settings.boundary != "auto":
         draft.note({"boundary": settings.boundary})
         return settings.boundary
-    if "boundary" in draft.artifact.notes:
-        return float(draft.artifact.notes["boundary"])
+    notes = draft.artifact.notes
+    if "boundary" in notes and (notes["boundary_images"] == len(selected) or draft.artifact.items_done):
+        return float(notes["boundary"])
     run.progress.start("boundary", len(selected))
     scores: list[float] = []
-    jobs = ([image.path for image in batch] for batch in batches(selected, run.execution.batch_size))
+    jobs = ([image.place for image in batch] for batch in batches(selected, run.execution.batch_size))
     for batch_scores in run.runner.map("synthesize", options, jobs, method="score_photographs"):
         scores.extend(score for score in batch_scores if score is not None)
         run.progress.advance(len(batch_scores))
@@ -188,7 +188,7 @@ def _boundary(
 
 
 def _job(image: SelectedImage, prompt: Prompt, run_seed: int, boundary: float) -> SynthesisJob:
-    return SynthesisJob(image.image_id, image.path, *prompt, image_seed(run_seed, image.sha256), boundary)
+    return SynthesisJob(image.image_id, image.place, *prompt, image_seed(run_seed, image.sha256), boundary)
 
 
 def _store(run: Run, draft: Draft, image: SelectedImage, result: Synthesized | ItemError, boundary: float) -> None:

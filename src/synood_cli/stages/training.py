@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from synood_cli.config import TrainLabelsSettings, TrainProjectionSettings
+from synood_cli.data.known_files import KnownFile
 from synood_cli.errors import StoreError, SynoodError
 from synood_cli.records import ModelSpec, Precision, printable
 from synood_cli.stages.embed import Features, Item, Rows, embed_images, positions, surface_failures
@@ -60,6 +61,10 @@ class Inputs(NamedTuple):
     spec: ModelSpec
     synthetic: Artifact | None
     selection: Artifact
+
+
+DAMAGED = "is not what was synthesized any more; `synood verify` names every such file"
+"""Why a synthetic image with other content is not trained on."""
 
 
 class Material(NamedTuple):
@@ -147,9 +152,11 @@ def _material(run: Run, draft: Draft, inputs: Inputs, precision: Precision, raw:
     features, synthetic_rows = [ind], dict[int, int]()
     if inputs.synthetic is not None:
         synthetic = inputs.synthetic
-        made = {row["image_id"]: row["path"] for row in store.rows(synthetic, "synthetic_images")}
+        rows = list(store.rows(synthetic, "synthetic_images"))
+        made = {row["image_id"]: row["path"] for row in rows}
+        places = {row["image_id"]: KnownFile(synthetic.folder / row["path"], row["sha256"], DAMAGED) for row in rows}
         images = [image for image in images if image.image_id in made]
-        redrawn = [Item(synthetic.folder / made[i.image_id], made[i.image_id], i.class_name) for i in images]
+        redrawn = [Item(places[i.image_id], made[i.image_id], i.class_name) for i in images]
         syn = embed_images(run, spec, redrawn, digest=synthetic.digest or "", precision=precision, what=synthetic.name)
         features.append(syn)
         row_of = positions(store, syn)

@@ -93,7 +93,9 @@ def follows_from_its_parts(db: Database, artifact_id: int) -> bool:
 
 
 def _content(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: _hashable(value) for key, value in row.items() if key not in _VOLATILE}
+    # The digests of embedded images are in a column that earlier versions did not have.
+    counted = {key: value for key, value in row.items() if key not in _VOLATILE and (key, value) != ("sha256", None)}
+    return {key: _hashable(value) for key, value in counted.items()}
 
 
 def _hashable(value: Any) -> Any:

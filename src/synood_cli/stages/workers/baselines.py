@@ -63,7 +63,7 @@ class BaselineWorker:
 
     def _odin(self, job: BaselineJob) -> Tensor:
         scores = [torch.empty(0, dtype=torch.float64)]
-        for prepared, reasons in self._reader.batches(job.places):
+        for prepared, reasons, _ in self._reader.batches(job.places):
             if any(reasons):
                 raise ModelError("an image that could be read before cannot be read again")
             if len(prepared):

@@ -84,7 +84,7 @@ def _captioner(
 
 def _open(job: CaptionJob) -> Image.Image | ItemError:
     try:
-        return read_image(job.path)
+        return read_image(job.place)
     except ItemError as error:
         return error
 

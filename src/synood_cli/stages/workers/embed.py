@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,29 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
+class Encoded(NamedTuple):
+    """Features (rows, D), float32 on the device, of the places that could be read; of each place the reason or None,
+    and the SHA-256 (hex) of what was read or None."""
+
+    features: Tensor
+    problems: list[str | None]
+    digests: list[str | None]
+
+
+class Batch(NamedTuple):
+    """Prepared images (B, 3, h, w), one a place: all zeros where it cannot be read, so that the others keep their rows;
+    no rows where none can. Of each place the reason or None, and the SHA-256 (hex) of what was read or None."""
+
+    images: Tensor
+    problems: list[str | None]
+    digests: list[str | None]
+
+
+class _Prepared(NamedTuple):
+    pixels: Tensor
+    sha256: str
+
+
 class ImageReader:
     """Reads image files for a model; threads decode them while it runs."""
 
@@ -35,31 +58,32 @@ class ImageReader:
         self._rows = rows_at_once(device, execution.batch_size)
         self._pool = ThreadPoolExecutor(execution.workers)
 
-    def encode(self, places: Sequence[Place]) -> tuple[Tensor, list[str | None]]:
-        """(features (rows, D) float32 on the device, reason or None of each place)."""
+    def encode(self, places: Sequence[Place]) -> Encoded:
+        """F(x) of the images that can be read."""
         features: list[Tensor] = [torch.empty(0, self.tower.width, device=self.device)]
         problems: list[str | None] = []
-        for prepared, reasons in self.batches(places):
+        digests: list[str | None] = []
+        for prepared, reasons, found in self.batches(places):
             problems += reasons
+            digests += found
             if len(prepared):
                 encoded = in_equal_batches(self.tower.encode_images, prepared, self._rows)
                 features.append(encoded[torch.tensor([reason is None for reason in reasons], device=self.device)])
-        return finite_rows(torch.cat(features), problems)
+        return Encoded(*finite_rows(torch.cat(features), problems), digests)
 
-    def batches(self, places: Sequence[Place]) -> Iterator[tuple[Tensor, list[str | None]]]:
-        """The images of each batch of places, and the reason or None of each of them. An image that cannot be read
-        is all zeros, so that the others keep their rows; without any that can, there are no rows."""
+    def batches(self, places: Sequence[Place]) -> Iterator[Batch]:
+        """The images of each batch of places."""
         prepared = ahead(self._pool, self._prepare, places, 2 * self._batch_size)
         while batch := list(islice(prepared, self._batch_size)):
-            images = [image for image in batch if isinstance(image, Tensor)]
-            rows = [image if isinstance(image, Tensor) else torch.zeros_like(images[0]) for image in batch if images]
             reasons = [image.message if isinstance(image, ItemError) else None for image in batch]
-            yield torch.stack(rows) if rows else torch.empty(0), reasons
+            digests = [image.sha256 if isinstance(image, _Prepared) else None for image in batch]
+            pixels = [image.pixels if isinstance(image, _Prepared) else None for image in batch]
+            yield Batch(stacked(pixels), reasons, digests)
 
-    def _prepare(self, place: Place) -> Tensor | ItemError:
+    def _prepare(self, place: Place) -> _Prepared | ItemError:
         try:
             with decoded_picture(place, self.tower.prepared_bytes) as picture:
-                return self.tower.prepare(picture.image)
+                return _Prepared(self.tower.prepare(picture.image), picture.sha256)
         except ItemError as error:
             return error
 
@@ -73,8 +97,8 @@ class ClassifierWorker(ImageReader):
 
     def images(self, places: Sequence[Place]) -> Embedded:
         """What g's last layer is given for the images that can be read, and why the others cannot."""
-        features, problems = self.encode(places)
-        return Embedded(features.cpu().numpy(), problems, {"width": self.tower.width})
+        found = self.encode(places)
+        return Embedded(found.features.cpu().numpy(), found.problems, {"width": self.tower.width}, found.digests)
 
 
 class EmbeddingWorker(ImageReader):
@@ -87,8 +111,9 @@ class EmbeddingWorker(ImageReader):
 
     def images(self, places: Sequence[Place]) -> Embedded:
         """F(x), before normalisation, of the images that can be read, and why the others cannot."""
-        features, problems = self.encode(places)
-        return Embedded(features.cpu().numpy(), problems, clip_description(self.encoder))
+        found = self.encode(places)
+        facts = clip_description(self.encoder)
+        return Embedded(found.features.cpu().numpy(), found.problems, facts, found.digests)
 
     def texts(self, texts: Sequence[str]) -> Embedded:
         """H(y) of each text, before normalisation."""
@@ -99,7 +124,16 @@ class EmbeddingWorker(ImageReader):
                 f"the features that {self.encoder.spec.name} gives to {printable(broken)!r} are not finite numbers",
                 hint="try --precision fp32, or other weights",
             )
-        return Embedded(features.cpu().numpy(), [None] * len(texts), clip_description(self.encoder))
+        nothing: list[str | None] = [None] * len(texts)
+        return Embedded(features.cpu().numpy(), nothing, clip_description(self.encoder), nothing)
+
+
+def stacked(images: Sequence[Tensor | None]) -> Tensor:
+    """(B, …) of B images of one shape: zeros where there is none, and no rows at all where there is no image."""
+    found = [image for image in images if image is not None]
+    if not found:
+        return torch.empty(0)
+    return torch.stack([torch.zeros_like(found[0]) if image is None else image for image in images])
 
 
 def finite_rows(features: Tensor, problems: list[str | None]) -> tuple[Tensor, list[str | None]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from synood_cli.config import Execution
-from synood_cli.data.identity import Identity, content_sha256, settled, stamp_of
+from synood_cli.data.identity import Identity, settled, stamp_of
 from synood_cli.records import ModelSpec, Place, Precision
 from synood_cli.stages.heads import Detections, require_clip
 from synood_cli.stages.score import CHANGED, NOT_FINITE_SCORE, Scored
@@ -29,11 +29,9 @@ class ScoringWorker:
     def __call__(self, places: Sequence[Place]) -> Scored:
         """Detections of the images that can be read, and why the others cannot; of each file, what it was."""
         before = [stamp_of(place) if isinstance(place, Path) else None for place in places]
-        features, problems = self._clip.encode(places)
-        looked_at = zip(places, before, problems, strict=True)
-        identities = [
-            None if stamp is None else _identity(place, stamp, problem) for place, stamp, problem in looked_at
-        ]
+        features, problems, digests = self._clip.encode(places)
+        looked_at = zip(places, before, digests, strict=True)
+        identities = [None if stamp is None else _identity(place, stamp, sha256) for place, stamp, sha256 in looked_at]
         found = self._head.detect(features)
         finite = np.isfinite(found.scores) & np.isfinite(found.nearest_similarity)
         verdicts = iter(finite.tolist())
@@ -50,14 +48,10 @@ class ScoringWorker:
         return Scored(Detections(*(values[np.array(kept, dtype=bool)] for values in found)), reasons, identities)
 
 
-def _identity(place: Place, before: str, problem: str | None) -> Identity:
-    """What the file at `place` was when it was read. Its content has no hash when it could not be read (`problem`), or
-    is not certain to be what was read, because its stamp is not what it was `before`."""
+def _identity(place: Place, before: str, sha256: str | None) -> Identity:
+    """What the file at `place` was when it was read: `sha256` is that of the bytes that were decoded, None where there
+    were none. It has no hash either where its stamp is not what it was `before`: it is to be read again."""
     assert isinstance(place, Path)
-    if problem is not None:
+    if sha256 is None or stamp_of(place) != before:
         return Identity(None, before)
-    try:
-        sha256 = content_sha256(place)
-    except OSError:
-        return Identity(None, before)
-    return Identity(sha256, settled(before)) if stamp_of(place) == before else Identity(None, before)
+    return Identity(sha256, settled(before))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,8 +27,9 @@ from synood_cli.method.synthesis import SynthesisResult, synthesize
 from synood_cli.models.build import build_classifier, build_inpainter
 from synood_cli.models.loading import choose_device
 from synood_cli.models.protocols import Classifier
-from synood_cli.records import ModelSpec, composed
+from synood_cli.records import ModelSpec, Place, composed
 from synood_cli.stages.synthesize import Iteration, SynthesisJob, Synthesized
+from synood_cli.stages.workers.embed import stacked
 
 
 class InDistributionClassifier:
@@ -112,15 +113,15 @@ class _Pixels:
         self._resolution = resolution
         self._pool = ThreadPoolExecutor(workers)
 
-    def read(self, paths: Sequence[Path]) -> list[Tensor | ItemError]:
-        """(3, R, R) float32 on the CPU for each path, or why not."""
-        return list(self._pool.map(self._one, paths))
+    def read(self, places: Sequence[Place]) -> list[Tensor | ItemError]:
+        """(3, R, R) float32 on the CPU for each place, or why not."""
+        return list(self._pool.map(self._one, places))
 
-    def _one(self, path: Path) -> Tensor | ItemError:
+    def _one(self, place: Place) -> Tensor | ItemError:
         side = self._resolution
         try:
             # Pillow scales the rows first, which are as many as the picture has.
-            with decoded_picture(path, lambda _, height: 4 * side * (height + side)) as picture:
+            with decoded_picture(place, lambda _, height: 4 * side * (height + side)) as picture:
                 square = picture.image.resize((side, side), Image.Resampling.BICUBIC)
         except ItemError as error:
             return error
@@ -130,6 +131,18 @@ class _Pixels:
 def ood_loss(settings: SynthesizeSettings) -> OodLoss:
     """The loss and score that the settings name."""
     return LOSSES[settings.loss](settings.temperature)
+
+
+class _Prepared(NamedTuple):
+    """What a job asks of the pipeline: pixels (3, R, R), a prompt that it can read, and how to write the result."""
+
+    pixels: Tensor
+    prompt: str
+    encoding: Encoding
+
+
+def _places(batch: Sequence[SynthesisJob]) -> list[Place]:
+    return [job.place for job in batch]
 
 
 class SynthesisWorker:
@@ -158,33 +171,42 @@ class SynthesisWorker:
         self._pixels = _Pixels(self._inpainter.resolution, execution.workers)
 
     @torch.no_grad()
-    def score_photographs(self, batch: Sequence[Path]) -> list[float | None]:
+    def score_photographs(self, batch: Sequence[Place]) -> list[float | None]:
         """The score under g of each photograph, read and sized as the synthetic images are; None for one that cannot
         be read, or whose score is not finite (the synthesis will say why)."""
-        pixels = self._pixels.read(batch)
-        whole = [image for image in pixels if isinstance(image, Tensor)]
-        scores = iter(ood_loss(self._settings).score(self._g.logits(torch.stack(whole))).tolist() if whole else [])
-        found = [next(scores) if isinstance(image, Tensor) else None for image in pixels]
-        return [score if score is not None and math.isfinite(score) else None for score in found]
+        found = [image if isinstance(image, Tensor) else None for image in self._pixels.read(batch)]
+        pixels = stacked(found)
+        if not len(pixels):
+            return [None] * len(batch)
+        scores = ood_loss(self._settings).score(self._g.logits(pixels)).tolist()
+        return [
+            score if image is not None and math.isfinite(score) else None
+            for image, score in zip(found, scores, strict=True)
+        ]
 
     def __call__(self, batch: Sequence[SynthesisJob]) -> list[Synthesized | ItemError]:
-        """One synthetic image a job, in order, or why there is none."""
+        """One synthetic image a job, in order, or why there is none. A job that cannot be done keeps its row in the
+        batch, black and without a prompt, so that the others come out as they would beside it."""
         started = time.perf_counter()
-        outcome: dict[int, Synthesized | ItemError] = {}
-        ready: list[tuple[SynthesisJob, Tensor, str, Encoding]] = []
-        for job, pixels in zip(batch, self._pixels.read([job.path for job in batch]), strict=True):
-            try:
-                if isinstance(pixels, ItemError):
-                    raise pixels
-                ready.append((job, pixels, self._readable(job), describe_encoding(job.path)))
-            except ItemError as error:
-                outcome[job.image_id] = error
-        if ready:
-            result = self._synthesize([item[:3] for item in ready])
-            seconds = (time.perf_counter() - started) / len(ready)
-            for row, (job, _, prompt, encoding) in enumerate(ready):
-                outcome[job.image_id] = self._finished(result, row, prompt, encoding, seconds)
-        return [outcome[job.image_id] for job in batch]
+        ready = [self._prepared(job, read) for job, read in zip(batch, self._pixels.read(_places(batch)), strict=True)]
+        pixels = stacked([None if isinstance(job, ItemError) else job.pixels for job in ready])
+        if not len(pixels):
+            return [job for job in ready if isinstance(job, ItemError)]
+        prompts = ["" if isinstance(job, ItemError) else job.prompt for job in ready]
+        result = self._synthesize(batch, pixels, prompts)
+        seconds = (time.perf_counter() - started) / len(batch)
+        return [
+            job if isinstance(job, ItemError) else self._finished(result, row, job.prompt, job.encoding, seconds)
+            for row, job in enumerate(ready)
+        ]
+
+    def _prepared(self, job: SynthesisJob, pixels: Tensor | ItemError) -> _Prepared | ItemError:
+        if isinstance(pixels, ItemError):
+            return pixels
+        try:
+            return _Prepared(pixels, self._readable(job), describe_encoding(job.place))
+        except ItemError as error:
+            return error
 
     def _readable(self, job: SynthesisJob) -> str:
         """The prompt, cut by whole elements to what this pipeline's text encoder reads. Raises ItemError for a label
@@ -196,16 +218,13 @@ class SynthesisWorker:
             raise ItemError(f"the prompt {job.prompt!r} is longer than {longest} tokens")
         return fit_prompt(list(job.elements), job.template, count, longest)[0]
 
-    def _synthesize(self, ready: Sequence[tuple[SynthesisJob, Tensor, str]]) -> SynthesisResult:
+    def _synthesize(self, batch: Sequence[SynthesisJob], pixels: Tensor, prompts: Sequence[str]) -> SynthesisResult:
         settings, inpainter = self._settings, self._inpainter
         try:
-            pixels = torch.stack([pixels for _, pixels, _ in ready]).to(self._device)
-            noise = torch.stack([image_noise(job.seed, inpainter.latent_shape()) for job, _, _ in ready])
-            noise = noise.to(self._device)
-            prompts = inpainter.encode_prompts([prompt for _, _, prompt in ready])
+            noise = torch.stack([image_noise(job.seed, inpainter.latent_shape()) for job in batch]).to(self._device)
             denoise = partial(
                 inpainter.denoise,
-                prompts=prompts,
+                prompts=inpainter.encode_prompts(prompts),
                 steps=settings.steps,
                 strength=settings.strength,
                 guidance_scale=settings.guidance_scale,
@@ -214,7 +233,7 @@ class SynthesisWorker:
             if settings.source == "text2img":  # no photograph in it: ᾱ_T = 0 makes pure noise of Eq. 4
                 z_in, alpha_bar = torch.zeros_like(noise), torch.zeros(())
             else:
-                z_in = inpainter.encode_images(pixels)
+                z_in = inpainter.encode_images(pixels.to(self._device))
                 alpha_bar = inpainter.alpha_bar(settings.steps, settings.strength, settings.scheduler)
             return synthesize(
                 z_in,
@@ -224,7 +243,7 @@ class SynthesisWorker:
                 decode=inpainter.decode,
                 logits=self._g.logits,
                 loss=ood_loss(settings),
-                boundary=ready[0][0].boundary,
+                boundary=batch[0].boundary,
                 alpha_bar=alpha_bar,
                 iterations=settings.iterations,
                 step_size=settings.step_size if settings.source == "gradient" else 0.0,
@@ -233,7 +252,7 @@ class SynthesisWorker:
             )
         except torch.OutOfMemoryError as error:
             raise SynoodError(
-                f"out of memory on {self._device} with {len(ready)} images at once",
+                f"out of memory on {self._device} with {len(batch)} images at once",
                 hint="what was finished is kept: run again with a smaller --batch-size or --gradient-chunk",
             ) from error
 
