@@ -183,7 +183,7 @@ def test_a_cell_that_fails_ends_with_code_3_and_a_wrong_file_with_2(sweep: list[
     file.write_text(SWEEP + '[[variants]]\nname = "nowhere"\nmodels.clip = "./nowhere"\n')
     ended = run_synood(*sweep, "--json")
     assert (ended.code, ended.json["done"], ended.json["failed"]) == (3, 4, 2)
-    assert "nowhere (seed 0): cannot load the CLIP encoder: nowhere does not exist" in ended.err
+    assert "nowhere (seed 0): cannot load the CLIP encoder: ./nowhere does not exist" in ended.err
     file.write_text(SWEEP.replace("steps = 1", "stesp = 1"))
     ended = run_synood(*sweep)
     assert ended.code == 2

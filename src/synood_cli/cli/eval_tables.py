@@ -193,7 +193,13 @@ def as_csv(result: Result) -> bytes:
         dataset = f"{row['suite']}/{row['dataset']}"
         about = {"method": row["method"], "model": row["backbone"], "dataset": dataset, "adapts": int(row["adapts"])}
         lines.append({"source": f"published: {row['source']}", **about, **numbers})
-    foreign = ("dataset", "head", "model", "against_head")  # the user's words, and those of a head that was pulled
+    foreign = (
+        "dataset",
+        "head",
+        "clip",
+        "model",
+        "against_head",
+    )  # the user's words, and those of a head that was pulled
     safe = [line | {name: harmless(line.get(name)) for name in foreign} for line in lines]
     return os.fsencode(csv_header(columns) + csv_text(columns, safe))
 
@@ -203,14 +209,17 @@ def as_markdown(result: Result) -> bytes:
 
     def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         rule = ["---", *["---:"] * (len(header) - 1)]
-        rows = [[_markdown(cell) for cell in line] for line in (header, *lines)]
+        rows = [[markdown_text(cell) for cell in line] for line in (header, *lines)]
         return "\n".join(f"| {' | '.join(line)} |" for line in (rows[0], rule, *rows[1:]))
 
     header = ["method", *(f"{name} {metric}" for name in result.datasets for metric in ("AUROC ↑", f"{result.fpr} ↓"))]
-    parts = [f"In percent. {_markdown(result.convention)}", table(header, _wide(result))]
+    parts = [f"In percent. {markdown_text(result.convention)}", table(header, _wide(result))]
     if result.differences:
-        parts += [_markdown(_difference_title(result)), table(["method", *_difference_header(result)], _narrow(result))]
-    parts += map(_markdown, _footnotes(result))
+        parts += [
+            markdown_text(_difference_title(result)),
+            table(["method", *_difference_header(result)], _narrow(result)),
+        ]
+    parts += map(markdown_text, _footnotes(result))
     return ("\n\n".join(parts) + "\n").encode("utf-8")
 
 
@@ -336,7 +345,7 @@ def _footnotes(result: Result) -> list[str]:
     return notes
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
     """`text` as it reads, in a table's cell too: no markup, mathematics, entity or line end of its own."""
     return re.sub(r"([|\\`*_<>\[\]~$]|&(?=#?\w+;))", r"\\\1", printable(text))
 

@@ -12,6 +12,7 @@ import typer
 
 from synood_cli.cli.command import stage_command
 from synood_cli.cli.eval import ood_sets
+from synood_cli.cli.eval_tables import markdown_text
 from synood_cli.cli.options import from_option
 from synood_cli.cli.output import Output
 from synood_cli.csv_text import csv_header, csv_text, harmless
@@ -76,7 +77,8 @@ def sweep(
     rows = sweep_rows(run.store, artifact)
     found = stage.summary(rows)
     fields = {"rows": rows, "summary": [as_fields(row) for row in found]}
-    return artifact, fields, lambda: show_summary(output, found, rows[0]["fpr95_positive"], format_)
+    rates = {(run.store.get(row["eval"]).settings["tpr"], row["fpr95_positive"]) for row in rows}
+    return artifact, fields, lambda: show_summary(output, found, rates, format_)
 
 
 def sweep_rows(store: Store, artifact: Artifact) -> list[dict[str, Any]]:
@@ -106,30 +108,36 @@ def show_plan(output: Output, planned: Sequence[tuple[Cell, Sequence[PlannedStep
         output.note(f"{stage}: {actions}")
 
 
-def show_summary(output: Output, rows: Sequence[SummaryRow], positive: str, format_: str) -> None:
-    """Mean ± standard deviation (n - 1) over seeds, in percent; or every number as CSV."""
-    title = f"In percent, mean ± standard deviation over seeds (n - 1). FPR95: {POSITIVE[positive]}."
+def show_summary(output: Output, rows: Sequence[SummaryRow], rates: set[tuple[float, str]], format_: str) -> None:
+    """Mean ± standard deviation (n - 1) over seeds, in percent; or every number as CSV. rates: the true-positive rate
+    and the positive class of the FPRs, of which variants may have their own."""
+    fpr, means = "FPR", "each variant at its own true-positive rate and positive class ([eval] of the sweep)"
+    if len(rates) == 1:
+        [(tpr, positive)] = rates
+        fpr, means = f"FPR{100 * tpr:g}", POSITIVE[positive]
+    title = f"In percent, mean ± standard deviation over seeds (n - 1). {fpr}: {means}."
     if format_ == "csv":
         output.raw(as_csv(rows))
         return
-    columns, cells = as_table(rows)
+    columns, cells = as_table(rows, fpr)
     if format_ == "markdown":
         lines = [columns, ["---"] * len(columns), *cells]
-        output.raw("".join(f"| {' | '.join(map(str, line))} |\n" for line in lines).encode())
+        text = [[markdown_text(str(cell)) for cell in line] for line in lines]
+        output.raw("".join(f"| {' | '.join(line)} |\n" for line in text).encode())
         output.note(title)
     else:
         output.table(columns, cells, title=title)
 
 
-def as_table(rows: Sequence[SummaryRow]) -> tuple[list[str], list[list[Any]]]:
-    """A line a variant and number of images, with AUROC and FPR95 of each OOD set and of their average."""
+def as_table(rows: Sequence[SummaryRow], fpr: str) -> tuple[list[str], list[list[Any]]]:
+    """A line a variant and number of images, with AUROC and the FPR, called `fpr`, of each OOD set and on average."""
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     lines: dict[tuple[str, int | None], dict[str, SummaryRow]] = {}
     for row in rows:
         lines.setdefault((row.variant, row.m), {})[row.dataset] = row
     several = any(m is not None for _, m in lines)
     columns = ["variant", *(["m"] if several else []), "seeds"]
-    columns += [f"{dataset} {metric}" for dataset in datasets for metric in ("AUROC", "FPR95")]
+    columns += [f"{dataset} {metric}" for dataset in datasets for metric in ("AUROC", fpr)]
     cells = []
     for (variant, m), found in lines.items():
         numbers = [
