@@ -116,6 +116,25 @@ def test_a_spoilt_database_is_named_and_the_artifacts_stay(
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_a_surprise_that_a_damaged_row_leads_to_is_told_as_damage(study: Path) -> None:
+    with closing(sqlite3.connect(study / "ws/synood.db")) as connection:
+        connection.execute("update artifacts set settings = '{}' where kind = 'head'")
+        connection.execute("update prompts set elements = 'grass'")
+        connection.commit()
+    for command in (["synthesize", "--force"], ["report", "synthetic@1"], ["train-proj", "--force"]):
+        ended = synood(study, *command)
+        assert "Traceback" not in ended.err
+        assert ended.code in (0, 1)
+    with closing(sqlite3.connect(study / "ws/synood.db")) as connection:
+        connection.execute("update artifacts set notes = '{\"boundary\": \"high\"}' where kind = 'synthetic'")
+        connection.execute("update artifacts set status = 'unfinished' where kind = 'synthetic'")
+        connection.commit()
+    ended = synood(study, "synthesize")
+    assert ended.code == 1
+    assert "synood.db is damaged: captions@1: its rows in the database have changed" in ended.err
+    assert "`synood verify` lists all that is damaged" in ended.err
+
+
 @pytest.mark.parametrize("spoil", [Path.unlink, cut_in_half, into_a_folder])
 @pytest.mark.parametrize("file", ["head.safetensors", "head.json"])
 def test_a_damaged_head_is_named_and_made_again(study: Path, file: str, spoil: Callable[[Path], None]) -> None:

@@ -90,6 +90,19 @@ def test_a_journal_that_names_another_file_removes_nothing(workspace: Workspace,
     assert victim.read_bytes() == b"precious"
 
 
+def test_a_schema_whose_names_are_not_text_is_refused(workspace: Workspace) -> None:
+    """SQLite quotes such a name in an error that Python cannot decode."""
+    with Store.open(workspace, write=True) as store:
+        store.db.execute("pragma wal_checkpoint(truncate)")
+    content = workspace.database.read_bytes()
+    assert content.count(b"CREATE INDEX artifacts_identity") == 1
+    workspace.database.write_bytes(
+        content.replace(b"CREATE INDEX artifacts_identity", b"CREATE \xffNDEX artifacts_identity")
+    )
+    with pytest.raises(StoreError, match=r"damaged|malformed"), Store.open(workspace, write=False):
+        pass
+
+
 ROWS = {
     "update artifacts set name = '../../victim' where id = 1": "is not the name of an artifact",
     "update artifacts set name = 'selection@2' where id = 1": "is not the name of an artifact",

@@ -81,6 +81,15 @@ def test_a_number_whose_folder_exists_is_passed_over(store: Store) -> None:
     assert begin(store, seed=1).artifact.name == "selection@4"
 
 
+def test_what_lost_its_files_is_not_resumed(store: Store) -> None:
+    draft = begin(store)
+    draft.write_file("a", b"1")
+    draft.commit({}, ["a"], done=1)
+    assert begin(store).artifact.name == "selection@1"
+    (draft.folder / "a").unlink()
+    assert begin(store).artifact.name == "selection@2"
+
+
 def test_nothing_of_a_commit_that_fails_is_kept(store: Store) -> None:
     draft = begin(store)
     [image_id] = store.add_images([photograph(1)])

@@ -248,10 +248,14 @@ def _failed(words: SynoodError, cause: BaseException) -> int:
 
 
 def _say(text: str) -> None:
-    from synood_cli.records import printable  # pydantic comes with it, which takes longer than the help page
+    try:
+        from synood_cli.records import printable  # pydantic comes with it, which takes longer than the help page
 
+        text = printable(text)
+    except (ImportError, MemoryError):  # what is left of the memory does not suffice for it
+        text = ascii(text)
     with contextlib.suppress(OSError):  # where stderr is full, the exit code says it
-        print(printable(text), file=sys.stderr)  # noqa: T201
+        print(text, file=sys.stderr)  # noqa: T201
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -201,14 +201,17 @@ def _run_stage(
 @contextmanager
 def _opened(workspace: Workspace, *, write: bool) -> Iterator[Store]:
     """The open store. A surprise that a row of a damaged database has led to is told as that; any other stays a bug."""
-    from synood_cli.store.maintenance import database_problems
+    from synood_cli.store.maintenance import Problem, database_problems
     from synood_cli.store.store import Store
 
     with Store.open(workspace, write=write) as store:
         try:
             yield store
         except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-            problem = next(database_problems(store), None)
+            try:
+                problem = next(database_problems(store), None)
+            except ValueError as worse:  # what SQLite says of the damage is not text
+                problem = Problem(workspace.database.name, str(worse))
             if problem is None:
                 raise
             raise StoreError(

@@ -43,7 +43,7 @@ def database_errors(path: Path) -> Iterator[None]:
         text = str(error)
         if _WRONG_STATEMENT.match(text):
             raise
-        if "full" in text or "disk I/O" in text:
+        if is_full(error):
             text = text.replace("disk I/O error", "disk I/O error (is the disk full?)")
             hint = "what was finished is kept: make room, then run the same command again"
         elif "locked" in text:
@@ -55,27 +55,35 @@ def database_errors(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {text}", hint=hint) from error
 
 
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether SQLite says so of a full disk; of a file that it cannot make longer it says no more than I/O error."""
+    return "full" in str(error) or "disk I/O" in str(error)
+
+
 def open_database(workspace: Workspace, *, write: bool) -> Database:
     """The open database, in memory where none exists and none is to be written. It is not migrated.
 
-    Raises StoreError when it is not the database of a workspace, sqlite3.DatabaseError when it cannot be opened.
+    Raises StoreError when it is not the database of a workspace, or is too damaged for SQLite to say how;
+    sqlite3.DatabaseError when it cannot be opened.
     """
     path = workspace.database
     if not write and not path.exists():
         return Database(memory=True)
     _refuse_journal(path.with_name(f"{path.name}-journal"))
-    db = Database(_connect(path, write))
-    try:
-        if db.table_names():
-            refuse_newer(db)
-            check_schema(db, path)
-        else:
-            _refuse_orphans(workspace)
-        if write:
-            db.enable_wal()
-    except BaseException:
-        db.close()
-        raise
+    with contextlib.ExitStack() as opening:
+        try:
+            db = Database(_connect(path, write))
+            opening.callback(db.close)
+            if db.table_names():
+                refuse_newer(db)
+                check_schema(db, path)
+            else:
+                _refuse_orphans(workspace)
+            if write:
+                db.enable_wal()
+        except UnicodeDecodeError as error:  # in what SQLite says of damage, which Python cannot read
+            raise StoreError(f"{path} is damaged: names in its schema are not text", hint=DAMAGED) from error
+        opening.pop_all()
     return db
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from synood_cli.errors import StoreError
+from synood_cli.store.database import is_full
 from synood_cli.store.digest import content_digest, follows_from_its_parts, record_digest
 from synood_cli.store.files import TEMPORARY, files_below, remove, sha256_file
 from synood_cli.store.store import Artifact, Store
@@ -137,8 +138,8 @@ def gc(store: Store, *, unfinished: bool, superseded: bool, dry_run: bool) -> li
     `unfinished`: artifacts that an interrupted run left. `superseded`: complete artifacts that are neither the newest
     of their kind nor what one that stays was made from: its inputs, and the features that it notes.
 
-    The store must be open for writing. Rows go first, in one transaction: a crash leaves files that the next run
-    removes, never rows without files.
+    The store must be open for writing. An artifact's rows go first, in one transaction: a crash leaves files that the
+    next run removes, not rows without files.
     """
     root = store.workspace.root
     leaving = _leaving(store, unfinished=unfinished, superseded=superseded)
@@ -150,12 +151,33 @@ def gc(store: Store, *, unfinished: bool, superseded: bool, dry_run: bool) -> li
         for path in strays
     ]
     if not dry_run:
-        with store.db.atomic():
-            for artifact, _ in sorted(leaving, key=lambda pair: -pair[0].id):  # what was made from an input before it
-                store.db.execute("delete from artifacts where id = ?", [artifact.id])
-        for path in [*(artifact.folder for artifact, _ in leaving), *strays]:
+        for path in strays:
             remove(path)
+        _remove_artifacts(store, [artifact for artifact, _ in leaving])
     return removals
+
+
+def _remove_artifacts(store: Store, leaving: Sequence[Artifact]) -> None:
+    """Remove rows, then files. Where the disk is too full to note that the rows are gone, and removing the files makes
+    more room than that can take, files go first: a crash then leaves artifacts without their files, which nothing
+    reuses or resumes, for the next run."""
+    try:
+        _remove_rows(store, leaving)
+    except sqlite3.OperationalError as error:
+        room = sum(_size(artifact.folder) for artifact in leaving)
+        if not is_full(error) or room < 2 * store.workspace.database.stat().st_size:
+            raise
+        for artifact in leaving:
+            remove(artifact.folder)
+        _remove_rows(store, leaving)
+    for artifact in leaving:
+        remove(artifact.folder)
+
+
+def _remove_rows(store: Store, leaving: Sequence[Artifact]) -> None:
+    with store.db.atomic():
+        for artifact in sorted(leaving, key=lambda one: -one.id):  # what was made from an input before it
+            store.db.execute("delete from artifacts where id = ?", [artifact.id])
 
 
 def _leaving(store: Store, *, unfinished: bool, superseded: bool) -> list[tuple[Artifact, str]]:

@@ -216,14 +216,14 @@ class Store:
             self.db.execute("update artifacts set asked = ? where id = ?", [self.next_ask(), artifact.id])
 
     def find(self, identity: str, status: str) -> Artifact | None:
-        """The newest artifact that asks this very question, or None. A complete one whose files are no longer all there
-        answers nothing.
+        """The newest artifact that asks this very question, or None. One whose files are no longer all there answers
+        nothing, and cannot be resumed.
         """
         rows = self.db.table("artifacts").rows_where(
             "identity = ? and status = ?", [identity, status], order_by="id desc"
         )
         found = (self._artifact(row) for row in rows)
-        return next((artifact for artifact in found if status != "complete" or self._has_its_files(artifact)), None)
+        return next((artifact for artifact in found if self._has_its_files(artifact)), None)
 
     def _has_its_files(self, artifact: Artifact) -> bool:
         """Whether each file of `artifact` is there in its size; `verify` looks at the content too."""
