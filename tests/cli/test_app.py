@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import inspect
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -121,13 +123,16 @@ def test_an_interrupted_command_says_how_to_go_on(
     workspace: Path, photos: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     assert run_synood("select", "-w", workspace, photos).code == 0
-    endless = tmp_path / "captions.jsonl"
-    os.mkfifo(endless)
-    command = [*SYNOOD, "caption", "-w", str(workspace), "--captions", str(endless)]
+    pipe = tmp_path / "page.html"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)  # the page is longer: whoever writes it waits for us
+    command = [*SYNOOD, "report", "selection@1", "-w", str(workspace), "-o", str(pipe)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with endless.open("w"):  # opens once the command reads it; it waits for a first line then
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+    assert select.select([reader], [], [], 120)[0]
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    os.close(reader)
     assert (process.returncode, out) == (130, "")
     assert err == "interrupted; what is finished is kept, run the same command again to go on\n"
     assert run_synood("verify", "-w", workspace).code == 0
