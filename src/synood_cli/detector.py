@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from synood_cli.config import Execution, ScoreSettings
-from synood_cli.data.images import as_upright_rgb, read_image, upright_rgb
+from synood_cli.data.images import as_upright_rgb, prepared, read_image, upright_rgb
 from synood_cli.errors import ItemError, ModelError, UsageError
 from synood_cli.head_address import find_head
 from synood_cli.models.build import build_encoder
@@ -68,13 +68,14 @@ class Transform:
     """From one image to what CLIP sees: (3, H, W), float32, on the CPU. Holds no model: it travels to the workers of a
     DataLoader cheaply."""
 
-    def __init__(self, preprocess: Callable[[Image.Image], Tensor]) -> None:
+    def __init__(self, preprocess: Callable[[Image.Image], Tensor], prepared_bytes: Callable[[int, int], int]) -> None:
         self._preprocess = preprocess
+        self._prepared_bytes = prepared_bytes
 
     def __call__(self, image: Picture) -> Tensor:
         """Read, turned upright, made RGB, and prepared as CLIP's library does it. Raises ItemError for a file that
-        cannot be read, UsageError for what is no image."""
-        return self._preprocess(as_rgb(image))
+        cannot be read or prepared, UsageError for what is no image."""
+        return prepared(as_rgb(image), self._preprocess, self._prepared_bytes)
 
 
 class Detector:
@@ -103,7 +104,7 @@ class Detector:
         self.threshold = threshold
         """η: an image is in-distribution iff its score reaches it. May be set."""
         self.device = device
-        self.transform = Transform(encoder.transform)
+        self.transform = Transform(encoder.transform, encoder.transform_bytes)
         """Prepares one image for `predict`, in a torch Dataset for instance."""
         self._encoder = encoder
         self._head = TorchHead.of(head, device)

@@ -8,6 +8,7 @@ import logging
 import os
 import struct
 import threading
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from synood_cli.data.images import (
     as_upright_rgb,
     decoded_picture,
     image_header,
+    prepared,
     read_image,
     read_picture,
 )
@@ -175,6 +177,20 @@ def test_deep_grey_means_what_its_tiff_says(
         assert np.asarray(as_upright_rgb(opened))[0, :, 0].tolist() == expected
 
 
+def test_a_tiff_with_damaged_tags_is_read_without_a_word(tmp_path: Path) -> None:
+    whole = deep_tiff("<", 16, 1, [0, 257, 65535])
+    for tag, kind in ((34665, 4), (700, 2), (284, 3)):  # EXIF, XMP, layout
+        entries = struct.pack("<HHII", tag, kind, 2**20, 2**28)
+        count = struct.pack("<H", 9)
+        place = whole.rindex(count + struct.pack("<H", 256))
+        damaged_tiff = whole[:place] + struct.pack("<H", 10) + whole[place + 2 : -4] + entries + whole[-4:]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            read = read_image(written(tmp_path / "a.tif", damaged_tiff))
+        assert np.asarray(read)[0, :, 0].tolist() == [0, 1, 255]
+        assert caught == []
+
+
 def test_deep_grey_that_is_compressed_and_turned(tmp_path: Path) -> None:
     image = Image.frombytes("I;16", (2, 1), struct.pack("<2H", 0, 65535))
     tags = TiffImagePlugin.ImageFileDirectory_v2()
@@ -220,6 +236,15 @@ def test_a_picture_that_would_grow_too_large_is_refused_before_it_is_decoded(tmp
         pass
     assert caught.value.message == TOO_THIN
     assert asked == [(1, 50)]
+
+
+def test_a_picture_in_memory_is_prepared_in_bounded_memory() -> None:
+    image = photograph()
+    assert prepared(image, lambda _: 7, lambda width, height: width * height) == 7
+    with pytest.raises(ItemError, match="too long and thin"):
+        prepared(image, lambda _: 7, lambda *_: MAX_PREPARED_BYTES + 1)
+    with pytest.raises(ItemError, match=r"^the picture cannot be prepared for the model: "):
+        prepared(image, lambda picture: picture.resize((2**40, 1)), lambda *_: 0)
 
 
 @pytest.mark.parametrize(

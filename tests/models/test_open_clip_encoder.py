@@ -182,3 +182,11 @@ def test_a_truncated_checkpoint_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot load") as refused:
         build_encoder(ModelSpec(adapter="open_clip", name=str(folder)), "cpu", "fp32")
     assert "complete" in str(refused.value.hint)
+
+
+def test_the_memory_that_preparing_takes_grows_with_thin_images(encoder: OpenClipEncoder) -> None:
+    side = encoder.prepare(Image.new("RGB", (40, 30))).shape[-1]
+    assert encoder.prepared_bytes(side, side) < 4 * (side + 2) * 2 * (side + 2)
+    assert encoder.prepared_bytes(1, 100_000) > 4 * side * side * 100_000
+    assert encoder.prepared_bytes(100_000, 1) > 4 * side * side * 100_000
+    assert encoder.prepared_bytes(4000, 3000) < 4 * 4000 * 3000  # scaled down: less than the image itself

@@ -19,8 +19,8 @@ def reason(error: Exception) -> str:
     """What a library's exception says, in one line."""
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the second is PyTorch's
         return "not enough memory"
-    said = printable(str(error))[:_LONGEST]
-    return said or type(error).__name__
+    said = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(said)[:_LONGEST] or type(error).__name__
 
 
 @contextlib.contextmanager

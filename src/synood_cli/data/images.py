@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, TypeVar
 
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 from PIL.ImageFile import ImageFile as OpenedImage
@@ -47,6 +47,8 @@ JPEG_MAX_SIDE = 65_500
 
 COMPLEXITY_QUALITY = 95
 """JPEG quality at which pictures in other formats are re-encoded, to measure their complexity."""
+
+T = TypeVar("T")
 
 _EMPTY = "the file is empty (zero bytes)"
 _pillow_warnings = threading.Lock()
@@ -114,6 +116,10 @@ def decoded_picture(place: Place, prepared_bytes: PreparedBytes | None = None) -
                     raise ItemError(TOO_THIN)
                 wanted = max(wanted, len(content) + 4 * size + prepared)
             held.enter_context(DECODED.take(wanted))
+            if image.format == "TIFF":
+                # Loading would read the same tags again, and warn of them outside of the lock.
+                with contextlib.suppress(Exception), _quiet():
+                    image.getexif()
             image.load()
             upright = upright_rgb(image)
         yield Picture(upright, sha256, len(content))
@@ -124,6 +130,14 @@ def as_upright_rgb(image: Image.Image) -> Image.Image:
     ItemError for what cannot be decoded, and for 32-bit greyscale."""
     with item_boundary("image", _decoding_problem):
         return upright_rgb(image.copy(), grey_levels(image))
+
+
+def prepared(image: Image.Image, prepare: Callable[[Image.Image], T], prepared_bytes: PreparedBytes) -> T:
+    """prepare(image), in bounded memory. Raises ItemError TOO_THIN, and for whatever goes wrong."""
+    with item_boundary("image", _preparing_problem):
+        if prepared_bytes(image.width, image.height) > MAX_PREPARED_BYTES:
+            raise ItemError(TOO_THIN)
+        return prepare(image)
 
 
 def upright_rgb(image: Image.Image, levels: GreyLevels | None = None) -> Image.Image:

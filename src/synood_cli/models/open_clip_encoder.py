@@ -91,7 +91,9 @@ class OpenClipEncoder(ImageTextEncoder):
         self.logit_scale: float = state.get("logit_scale", model.logit_scale).float().exp().item()
         self.preprocessing: dict[str, object] = dict(open_clip.get_model_preprocess_cfg(model))
         size = open_clip.get_model_preprocess_cfg(model)["size"]
-        self._input_size: tuple[int, int] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
+        sides = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
+        shortest = self.preprocessing.get("resize_mode", "shortest") == "shortest"
+        self.transform_bytes = partial(_transform_bytes, sides, shortest)
         self.image_tower: Module = model.visual.eval().requires_grad_(False)
         self.transform: Callable[[Image.Image], Tensor] = image_transform_v2(
             PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
@@ -102,13 +104,8 @@ class OpenClipEncoder(ImageTextEncoder):
         return self.transform(image)
 
     def prepared_bytes(self, width: int, height: int) -> int:
-        """The memory that `prepare` takes for an image of width × height pixels, about: Pillow scales the rows, then
-        the columns, 4 bytes a pixel; where the short side becomes the input's, a thin image grows along with it."""
-        rows, columns = self._input_size
-        if self.preprocessing.get("resize_mode", "shortest") == "shortest":
-            scale = max(rows, columns) / min(width, height)
-            rows, columns = int(height * scale) + 1, int(width * scale) + 1
-        return 4 * columns * (height + rows)
+        """The memory that `prepare` takes for an image of width × height pixels, about."""
+        return self.transform_bytes(width, height)
 
     @torch.no_grad()
     def encode_images(self, prepared: Tensor) -> Tensor:
@@ -179,6 +176,16 @@ class OpenClipEncoder(ImageTextEncoder):
         else:
             features = model.encode_text(tokens.to(self.device))
         return features.float()
+
+
+def _transform_bytes(sides: tuple[int, int], shortest: bool, width: int, height: int) -> int:
+    """The memory that the transform takes for an image of width × height pixels, about: Pillow scales the rows, then
+    the columns, 4 bytes a pixel. Where the `shortest` side becomes the input's, a thin image grows along with it."""
+    rows, columns = sides
+    if shortest:
+        scale = max(rows, columns) / min(width, height)
+        rows, columns = int(height * scale) + 1, int(width * scale) + 1
+    return 4 * columns * (height + rows)
 
 
 def _lengths(model: Module, tokens: Tensor) -> Tensor:

@@ -46,6 +46,8 @@ class ImageTextEncoder(ImageTower, Protocol):
 
     transform: Callable[[Image.Image], Tensor]
     """`prepare` without the model: it can be sent to another process."""
+    transform_bytes: Callable[[int, int], int]
+    """`prepared_bytes` without the model."""
     image_tower: Module
     """F as a module: (B, 3, H, W) in the model's own type → (B, D) before normalisation. What is exported."""
 

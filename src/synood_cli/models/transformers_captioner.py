@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from synood_cli.errors import ItemError, ModelError
 from synood_cli.models.loading import DTYPES, loading
 from synood_cli.models.protocols import Captioner
 from synood_cli.records import Description, ModelSpec, Precision
+
+log = logging.getLogger(__name__)
 
 
 class TransformersCaptioner(Captioner):
@@ -61,10 +64,11 @@ class TransformersCaptioner(Captioner):
         instructions = [self.instruction.replace("{class_name}", name) for name in class_names]
         try:
             inputs = self._inputs(images, instructions)
-        except (ValueError, ArithmeticError) as error:  # what processors raise at sizes that they cannot handle
+        except Exception as error:  # processors raise nearly anything at sizes that they cannot handle
             if len(images) > 1:  # find the one that is to blame
                 pairs = zip(images, class_names, strict=True)
                 return [answer for image, name in pairs for answer in self.describe([image], [name])]
+            log.debug("%s: an image cannot be prepared", self.spec.name, exc_info=True)
             return [ItemError(f"{self.spec.name} cannot read the image: {error}")]
         answers = self._answers(inputs)
         seconds = (time.perf_counter() - started) / len(images)

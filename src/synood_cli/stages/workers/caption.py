@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 
 from synood_cli.config import CaptionSettings, Execution
-from synood_cli.data.images import read_image
+from synood_cli.data.images import decoded_picture
 from synood_cli.errors import ItemError
 from synood_cli.method.answers import final_answer, is_refusal
 from synood_cli.method.elements import fit_prompt, parse_elements, remove_main_object
 from synood_cli.models.build import build_captioner, build_encoder
+from synood_cli.models.clip_tags import ClipTags
 from synood_cli.models.clip_tokens import count_clip_tokens
 from synood_cli.models.loading import choose_device
 from synood_cli.models.protocols import Captioner
@@ -37,6 +38,8 @@ class CaptionWorker:
         self._pool = ThreadPoolExecutor(execution.workers)
         self._captioner = _captioner(settings, execution, specs, vocabulary, key_env) if specs else None
         self._count: Callable[[str], int] = count_clip_tokens
+        tags = self._captioner if isinstance(self._captioner, ClipTags) else None
+        self._prepared_bytes = tags.encoder.prepared_bytes if tags else None
 
     def __call__(self, batch: Sequence[CaptionJob]) -> list[Prompt | ItemError]:
         """One prompt a job, in order, or why there is none."""
@@ -46,11 +49,18 @@ class CaptionWorker:
     def _describe(self, batch: Sequence[CaptionJob]) -> list[Description | Exception]:
         if self._captioner is None:
             return [job.given or ItemError("no caption") for job in batch]
-        opened = list(self._pool.map(_open, batch))
+        opened = list(self._pool.map(self._open, batch))
         images = [image for image in opened if isinstance(image, Image.Image)]
         labels = [job.class_label for job, image in zip(batch, opened, strict=True) if isinstance(image, Image.Image)]
         answers = iter(self._captioner.describe(images, labels) if images else [])
         return [next(answers) if isinstance(image, Image.Image) else image for image in opened]
+
+    def _open(self, job: CaptionJob) -> Image.Image | ItemError:
+        try:
+            with decoded_picture(job.place, self._prepared_bytes) as picture:
+                return picture.image
+        except ItemError as error:
+            return error
 
 
 def _captioner(
@@ -80,13 +90,6 @@ def _captioner(
         z_score=settings.tag_z_score,
         class_similarity=settings.tag_class_similarity,
     )
-
-
-def _open(job: CaptionJob) -> Image.Image | ItemError:
-    try:
-        return read_image(job.place)
-    except ItemError as error:
-        return error
 
 
 def _prompt(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from synood_cli import __version__
 from synood_cli.config import Execution
-from synood_cli.data.images import read_image
+from synood_cli.data.images import decoded_picture
 from synood_cli.errors import ItemError, SynoodError
 from synood_cli.models.build import build_encoder
 from synood_cli.models.loading import choose_device
@@ -74,21 +74,23 @@ class OnnxExporter:
         and why the others cannot. Raises SynoodError when none can."""
         random = np.random.default_rng(0)
         images = [Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(CHECKED)]
+        prepared = [self._encoder.prepare(image) for image in images]
         left_out: list[tuple[Path, str]] = []
         if paths:
-            images = []
+            prepared = []
             for path in paths:
                 try:
-                    images.append(read_image(path))
+                    with decoded_picture(path, self._encoder.prepared_bytes) as picture:
+                        prepared.append(self._encoder.prepare(picture.image))
                 except ItemError as error:
                     left_out.append((path, error.message))
-        if not images:
+        if not prepared:
             path, reason = left_out[0]
             raise SynoodError(
                 f"none of the {len(paths)} images to check on can be read; {printable(str(path))}: {reason}",
                 hint="--check another folder, or leave it out: random images will do",
             )
-        return torch.stack([self._encoder.prepare(image) for image in images]), left_out
+        return torch.stack(prepared), left_out
 
     def _write(self, graph: Graph, example: Tensor, job: ExportJob, info: HeadInfo) -> None:
         # An example of one image would make the exporter take the batch for fixed at one.
