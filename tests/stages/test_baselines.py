@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import get_args
 
@@ -10,13 +11,15 @@ import pytest
 import torch
 
 from pipeline import Silent, photograph
-from synood_cli.config import EvalSettings
+from synood_cli.config import EvalSettings, MineSettings, SelectSettings
 from synood_cli.data.images import read_image
 from synood_cli.errors import UsageError
 from synood_cli.evaluated_methods import Baseline, BaselineSettings
 from synood_cli.models.build import build_classifier
 from synood_cli.stages.baselines import require_library
 from synood_cli.stages.evaluate import evaluate
+from synood_cli.stages.mine_labels import mine_labels
+from synood_cli.stages.select import select
 
 SETTINGS = EvalSettings(baselines=("MSP", "Energy", "KNN", "ODIN"), bootstrap=0, baseline=BaselineSettings(knn_k=3))
 
@@ -116,6 +119,30 @@ def test_without_the_library_nothing_is_begun(store, make_run, head, classifier,
 
 def test_the_library_is_there():
     require_library()
+
+
+def test_what_a_selection_is_short_of_is_a_warning(store, make_run, head, classifier, photos, selection, ind, ood):
+    settings = SETTINGS.model_copy(update={"baseline": BaselineSettings(knn_k=50)})
+    made = evaluate(make_run(), settings, [head], ind, ood, classifier=classifier, selection=selection)
+    few = selection.items_done
+    assert made.notes["warnings"] == [f"KNN looks at 50 neighbours, and selection@1 has {few} images: it takes all"]
+    shutil.rmtree(photos / "frog")
+    smaller = select(make_run(), SelectSettings(), photos)
+    made = evaluate(make_run(), SETTINGS, [head], ind, ood, classifier=classifier, selection=smaller)
+    assert made.notes["warnings"] == ["the baselines know the 2 classes of selection@2, the heads other ones (3)"]
+
+
+def test_heads_of_different_classes_have_no_baselines_in_common(
+    store, make_run, models, head, classifier, photos, candidates, ind, ood
+):
+    shutil.rmtree(photos / "frog")
+    smaller = select(make_run(), SelectSettings(), photos)
+    other = mine_labels(make_run(), MineSettings(share=0.25, groups=4), models, smaller, candidates)
+    shutil.rmtree(ind / "frog")
+    before = store.artifacts("eval")
+    with pytest.raises(UsageError, match="need one list of classes, and head@1 and head@2 have different ones"):
+        evaluate(make_run(), SETTINGS, [head, other], ind, ood, classifier=classifier)
+    assert store.artifacts("eval") == before
 
 
 def test_a_mistyped_reference_is_refused_before_any_work(store, make_run, head, classifier, ind, ood):

@@ -17,6 +17,7 @@ from synood_cli.models.build import build_encoder
 from synood_cli.stages.contenders import stream_order
 from synood_cli.stages.evaluate import evaluate
 from synood_cli.stages.mine_labels import mine_labels
+from synood_cli.stages.tabulate import recompute
 from synood_cli.stages.train_proj import train_projection
 from synood_cli.store.heads import Head
 
@@ -110,6 +111,23 @@ def test_an_adapting_method_is_marked_and_its_stream_is_kept(store, make_run, he
         named = [info.ind_labels[place].text for place in predicted.tolist()]
         assert named == classes(store, made, "AdaNeg", f"ind:{dataset}") + classes(store, made, "AdaNeg", dataset)
     assert scores(store, made, "AdaNeg", "ind:near") != scores(store, made, "AdaNeg", "ind:far")
+
+
+def test_its_accuracy_is_that_beside_each_set(store, make_run, head, ind, ood):
+    made = evaluate(make_run(), SETTINGS, [head], ind, ood)
+
+    def accuracies(evaluation):
+        rows = [row for row in store.rows(evaluation, "metrics") if row["method"] == "AdaNeg"]
+        return {row["dataset"]: row["ind_accuracy"] for row in rows}
+
+    found = accuracies(made)
+    for dataset in ood:
+        rows = [row for row in store.rows(made, "scores") if row["dataset"] == f"ind:{dataset}"]
+        right = [row["item"].startswith(row["predicted_class"]) for row in rows]
+        assert found[dataset] == pytest.approx(sum(right) / len(right))
+    assert found["average"] == pytest.approx((found["near"] + found["far"]) / 2)
+    again = recompute(make_run(), EvalSettings(bootstrap=0), made)
+    assert accuracies(again) == found
 
 
 def test_its_numbers_depend_on_the_seed_and_the_others_do_not(store, make_run, head, ind, ood):

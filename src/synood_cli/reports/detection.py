@@ -109,7 +109,7 @@ def detection(store: Store, evaluation: Artifact) -> Detection | None:
         ind_folder=evaluation.notes.get("ind", ""),
         ind_images=first[names[0]]["ind_images"],
         level=float(evaluation.settings["level"]),
-        intervals=first[names[0]]["auroc_low"] is not None,
+        intervals=any(row["auroc_low"] is not None for row in found),
         fpr=f"FPR{100 * tpr:g}",
         positive=positive,
         convention=CONVENTIONS[positive].format(tpr=tpr),

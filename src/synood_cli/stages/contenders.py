@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +68,8 @@ class Entrant(NamedTuple):
     model: str = ""
     adapts: bool = False
     ind_accuracy: float | None = None
+    accuracies: Mapping[str, float] = MappingProxyType({})
+    """The same beside each OOD set, of a method that adapts: its predictions depend on what they are mixed with."""
 
 
 class Contender(NamedTuple):
@@ -148,9 +151,14 @@ def score_contender(
 ) -> Entrant:
     """Score all data sets (IND among them), keep every score in table `scores`, and return the entrant with its
     accuracy."""
-    work = _score_stream if contender.score == "adaneg" else _score_sets
-    predicted = work(run, draft, contender, sets, settings)
     class_of = contender.info.labelled([image.class_name for image in sets[IND].files if image.class_name])
+    if contender.score == "adaneg":
+        streamed = _score_stream(run, draft, contender, sets, settings)
+        beside = {dataset: sets[IND].labelled(predicted, class_of) for dataset, predicted in streamed.items()}
+        return contender.entrant._replace(
+            accuracies={name: found for name, found in beside.items() if found is not None}
+        )
+    predicted = _score_sets(run, draft, contender, sets)
     return contender.entrant._replace(ind_accuracy=sets[IND].labelled(predicted, class_of))
 
 
@@ -174,9 +182,7 @@ def prediction_rows(
     ]
 
 
-def _score_sets(
-    run: Run, draft: Draft, contender: Contender, sets: Mapping[str, EmbeddedSet], _: EvalSettings
-) -> NDArray[np.int64]:
+def _score_sets(run: Run, draft: Draft, contender: Contender, sets: Mapping[str, EmbeddedSet]) -> NDArray[np.int64]:
     """A score that looks at one image at a time. Returns the predicted classes of the InD images."""
     methods = {"mcm": "mcm", "head": "__call__", "eq2": "ungrouped"}
     entrant, info = contender.entrant, contender.info
@@ -201,12 +207,13 @@ def _score_sets(
 
 def _score_stream(
     run: Run, draft: Draft, contender: Contender, sets: Mapping[str, EmbeddedSet], settings: EvalSettings
-) -> NDArray[np.int64]:
-    """AdaNeg on each OOD set mixed with all InD images, in a drawn order, which is kept; the memory starts empty."""
+) -> dict[str, NDArray[np.int64]]:
+    """AdaNeg on each OOD set mixed with all InD images, in a drawn order, which is kept; the memory starts empty.
+    Returns the predicted classes of the InD images beside each."""
     entrant, info, ind = contender.entrant, contender.info, sets[IND]
     known = dict(draft.store.get(draft.artifact.name).notes.get("streams", {}))
     orders: dict[str, NDArray[np.int32]] = {}
-    predicted = np.empty(0, np.int64)
+    predicted: dict[str, NDArray[np.int64]] = {}
     run.progress.advance()  # the InD images are scored with each OOD set
     for dataset, images in sets.items():
         if dataset == IND:
@@ -220,7 +227,7 @@ def _score_stream(
         key = f"{contender.head.name}:{printable(dataset)}"
         orders[key] = order.astype(np.int32)
         known[key] = {"ind": len(ind.readable), "ood": len(images.readable), "batch": settings.adaneg.batch}
-        predicted = inside.predicted
+        predicted[dataset] = inside.predicted
         run.progress.advance()
     path = f"{contender.head.name.replace('@', '-')}-{STREAMS}"
     draft.write_file(path, save(orders))

@@ -100,7 +100,7 @@ def evaluate(
             "features": sorted({made.name for sets in features.values() for made in sets.values()}),
             "methods": [[entrant.method, entrant.head] for entrant in entrants],
             "resources": resources(run, own, sizes, settings.timing),
-            "warnings": [*(suite.differences if suite else []), *_warnings(methods, data.classes)],
+            "warnings": [*(suite.differences if suite else []), *_warnings(methods, data.classes, plan, settings)],
         }
     )
     draft.commit({"metrics": found.metrics, "differences": found.differences})
@@ -259,8 +259,20 @@ def _score(
     return entrants
 
 
-def _warnings(methods: Sequence[Contender], classes: Sequence[str]) -> list[str]:
+def _warnings(
+    methods: Sequence[Contender], classes: Sequence[str], plan: Plan | None, settings: EvalSettings
+) -> list[str]:
     warnings = []
+    if plan is not None and plan.selection is not None:
+        count, k = plan.selection.items_done, settings.baseline.knn_k
+        if "KNN" in settings.baselines and count < k:
+            warnings.append(f"KNN looks at {k} neighbours, and {plan.selection.name} has {count} images: it takes all")
+        of_heads = {label.class_name for contender in methods for label in contender.info.ind_labels}
+        if of_heads != set(plan.classes):
+            warnings.append(
+                f"the baselines know the {len(plan.classes)} classes of {plan.selection.name}, the heads other ones "
+                f"({len(of_heads)})"
+            )
     for head, info in {contender.head.name: contender.info for contender in methods}.items():
         lacking = len(info.ind_labels) - len(info.labelled(classes))
         if classes and lacking:

@@ -55,12 +55,15 @@ def recompute(run: Run, settings: EvalSettings, evaluation: Artifact) -> Artifac
 def entrants_of(store: Store, evaluation: Artifact) -> list[Entrant]:
     """The methods of an evaluation, in the order in which they were scored."""
     rows = store.rows(evaluation, "metrics")
-    found = {
-        (row["method"], row["head"]): Entrant(
-            row["method"], row["head"], row["model"], bool(row["adapts"]), row["ind_accuracy"]
-        )
-        for row in rows
-    }
+    found: dict[tuple[str, str], Entrant] = {}
+    for row in rows:
+        known = (row["method"], row["head"], row["model"], bool(row["adapts"]))
+        entrant = found.setdefault(known[:2], Entrant(*known))
+        if not entrant.adapts:
+            found[known[:2]] = entrant._replace(ind_accuracy=row["ind_accuracy"])
+        elif row["ind_accuracy"] is not None and not row["dataset"].startswith(AVERAGE):
+            beside = {**entrant.accuracies, row["dataset"]: row["ind_accuracy"]}
+            found[known[:2]] = entrant._replace(accuracies=beside)
     order: list[list[str]] = evaluation.notes.get("methods", [])
     places = {tuple(name): place for place, name in enumerate(order)}
     return sorted(found.values(), key=lambda entrant: places.get(entrant[:2], len(places)))
@@ -136,13 +139,12 @@ def tables(
         draws = _with_averages(draws, 2, averages)
     against, mcm = reference(entrants, settings.against), scored.notes.get("mcm", {})
     counts = [np.shape(pair.ood)[1] for pair in sets.values()]
-    columns = [*zip(ood, counts, strict=True)]
-    columns += [(name, sum(counts[place] for place in members)) for name, members in averages.items()]
+    columns = [(name, [place]) for place, name in enumerate(ood)] + [*averages.items()]
     found = Tables([], [])
     for place, entrant in enumerate(entrants):
         other = entrants.index(own_reference(entrant, against, entrants, mcm))
         named = {"method": entrant.method, "head": entrant.head}
-        for column, (dataset, count) in enumerate(columns):
+        for column, (dataset, members) in enumerate(columns):
             own = None if draws is None else draws[:, place, column]
             found.metrics.append(
                 {
@@ -153,9 +155,9 @@ def tables(
                     **dict(zip(metrics, values[place, column].tolist(), strict=True)),
                     **_ends(own, settings.level),
                     "fpr95_positive": settings.positive,
-                    "ind_accuracy": entrant.ind_accuracy,
+                    "ind_accuracy": _accuracy(entrant, [ood[place] for place in members]),
                     "ind_images": np.shape(sets[ood[0]].ind)[1],
-                    "ood_images": count,
+                    "ood_images": sum(counts[place] for place in members),
                 }
             )
             if place == other:
@@ -173,6 +175,14 @@ def tables(
                 }
             )
     return found
+
+
+def _accuracy(entrant: Entrant, sets: Sequence[str]) -> float | None:
+    """That of `entrant`, which is the mean over the OOD `sets` where it depends on them."""
+    if not entrant.adapts:
+        return entrant.ind_accuracy
+    beside = [entrant.accuracies[name] for name in sets if name in entrant.accuracies]
+    return sum(beside) / len(beside) if beside else None
 
 
 def _with_averages(values: Draws, axis: int, averages: Mapping[str, Sequence[int]]) -> Draws:
