@@ -110,3 +110,14 @@ def test_the_fingerprint_of_a_set_knows_its_problems_and_which_list_it_is(tmp_pa
 
 def test_labels_as_class_names() -> None:
     assert [label_name(label) for label in (None, "", -1, "-1", 0, "7", "cat")] == ["", "", "", "", "0", "7", "cat"]
+
+
+def test_a_pipe_or_a_device_is_no_image_set(tmp_path: Path) -> None:
+    for ending in ("", ".txt", ".tar", ".jpg"):
+        os.mkfifo(tmp_path / f"pipe{ending}")
+        with pytest.raises(UsageError, match="is a pipe or a device, not images"):
+            find_images(tmp_path / f"pipe{ending}")
+        with pytest.raises(UsageError, match="is a pipe or a device, not images"):
+            find_ind(tmp_path / f"pipe{ending}")
+    with pytest.raises(UsageError, match="is a pipe or a device, not images"):
+        find_images(Path("/dev/zero"))

@@ -136,3 +136,27 @@ def test_what_a_folder_of_shards_is(tmp_path: Path) -> None:
     (tmp_path / "photo.png").unlink()
     (tmp_path / "n01440764").mkdir()
     assert not is_tar_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        b'{"label": "\\ud800"}',
+        b'{"label": {"name": "cat"}}',
+        b'{"label": [1]}',
+        b'{"label": true}',
+        b'{"label": 0.5}',
+        b'{"label": NaN}',
+        b'{"label": -7}',
+        b'{"label": ' + b"9" * 5000 + b"}",
+        b'{"label": "' + b"x" * 5000 + b'"}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+    ],
+)
+def test_a_label_that_is_none_is_the_problem_of_its_image(tmp_path: Path, label: bytes) -> None:
+    found = scan_tars(write_tar(tmp_path / "a.tar", [("a.png", picture(tmp_path, 1)), ("a.json", label)]))
+    assert [(image.name, image.class_name) for image in found.images] == [("a.tar/a.png", "")]
+    [(name, reason)] = found.problems
+    assert (name, reason.startswith("its label cannot be read: ")) == ("a.tar/a.png", True)
+    assert len(reason) < 400

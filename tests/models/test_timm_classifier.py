@@ -13,6 +13,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from checkpoints import Checkpoints, tiny_classifier, write_classifier
+from synood_cli.data.images import MAX_PREPARED_BYTES, PREPARED_BYTES_PER_PIXEL
 from synood_cli.errors import ModelError
 from synood_cli.models.build import build_classifier
 from synood_cli.models.timm_classifier import TimmClassifier, _source
@@ -194,3 +195,8 @@ def test_a_classifier_without_a_linear_last_layer_has_none(tmp_path: Path) -> No
     built = build_classifier(ModelSpec(adapter="timm", name=str(tmp_path / "headless")), "cpu", "fp32")
     with pytest.raises(ModelError, match="is not linear in its features"):
         built.last_layer()
+
+
+def test_what_preparing_takes_is_in_bounds_for_any_image_that_is_not_thin(classifier: TimmClassifier) -> None:
+    assert classifier.prepared_bytes(13_300, 13_300) <= PREPARED_BYTES_PER_PIXEL * 13_300**2
+    assert classifier.prepared_bytes(1, 100_000_000) > max(MAX_PREPARED_BYTES, PREPARED_BYTES_PER_PIXEL * 100_000_000)

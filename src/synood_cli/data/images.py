@@ -34,7 +34,9 @@ MAX_BYTES = 1 << 30
 """The largest file that is read: more than MAX_PIXELS of 8-bit RGBA take uncompressed."""
 
 MAX_PREPARED_BYTES = 1 << 30
-"""The most memory that a picture may take while it is scaled to the size that a model takes."""
+PREPARED_BYTES_PER_PIXEL = 16
+"""The most memory that a picture may take while it is scaled to the size that a model takes, or so much for each of its
+own pixels (as floats, three colours), whose number is bounded."""
 
 TOO_THIN = "too long and thin: to scale it to the size that the model takes, it would grow to more than 1 GiB"
 """Why a picture that can be read is not given to a model: it will not be the next time either."""
@@ -108,13 +110,10 @@ def decoded_picture(place: Place, prepared_bytes: PreparedBytes | None = None) -
             content = _content(place, held)
         sha256 = hashlib.sha256(content).hexdigest()
         with item_boundary(place, _decoding_problem), _opened(content) as image:
-            size = image.width * image.height
             wanted = _decoded_bytes(image) + len(content)
             if prepared_bytes is not None:
-                prepared = prepared_bytes(image.width, image.height)
-                if prepared > MAX_PREPARED_BYTES:
-                    raise ItemError(TOO_THIN)
-                wanted = max(wanted, len(content) + 4 * size + prepared)
+                preparing = _bounded(prepared_bytes, image)
+                wanted = max(wanted, len(content) + 4 * image.width * image.height + preparing)
             held.enter_context(DECODED.take(wanted))
             if image.format == "TIFF":
                 # Loading would read the same tags again, and warn of them outside of the lock.
@@ -122,7 +121,9 @@ def decoded_picture(place: Place, prepared_bytes: PreparedBytes | None = None) -
                     image.getexif()
             image.load()
             upright = upright_rgb(image)
-        yield Picture(upright, sha256, len(content))
+            size = len(content)
+        del image, content  # where they are not the picture itself, their memory is free from here on
+        yield Picture(upright, sha256, size)
 
 
 def as_upright_rgb(image: Image.Image) -> Image.Image:
@@ -135,9 +136,16 @@ def as_upright_rgb(image: Image.Image) -> Image.Image:
 def prepared(image: Image.Image, prepare: Callable[[Image.Image], T], prepared_bytes: PreparedBytes) -> T:
     """prepare(image), in bounded memory. Raises ItemError TOO_THIN, and for whatever goes wrong."""
     with item_boundary("image", _preparing_problem):
-        if prepared_bytes(image.width, image.height) > MAX_PREPARED_BYTES:
-            raise ItemError(TOO_THIN)
+        _bounded(prepared_bytes, image)
         return prepare(image)
+
+
+def _bounded(prepared_bytes: PreparedBytes, image: Image.Image) -> int:
+    """What `prepared_bytes` says of `image`. Raises ItemError TOO_THIN for too much."""
+    wanted = prepared_bytes(image.width, image.height)
+    if wanted > max(MAX_PREPARED_BYTES, PREPARED_BYTES_PER_PIXEL * image.width * image.height):
+        raise ItemError(TOO_THIN)
+    return wanted
 
 
 def upright_rgb(image: Image.Image, levels: GreyLevels | None = None) -> Image.Image:

@@ -37,6 +37,11 @@ def find_images(place: Path, *, data_root: Path | None = None, labelled: bool = 
             return scan_dataset(place)
         if is_tar_folder(place):
             return scan_tars(place)
+    elif place.exists():
+        raise UsageError(
+            f"{printable(str(place))} is a pipe or a device, not images",
+            hint="give a folder, a list file (.txt), a .tar shard or a dataset",
+        )
     scan = scan_classes(place) if labelled else scan_images(place)
     return ImageSet(place.absolute(), "folder", scan.images, scan.problems, scan.strays)
 
