@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every method and every table of synood, on the playground: sh docs/whole_family.sh [DIR]. About ten minutes on two cores.
+# Every method and every table of synood, on the playground: sh docs/whole_family.sh [DIR]. Four to ten minutes on two cores.
 # On ImageNet the same commands take `--suite imagenet-ood --data-root DIR` and models by their hub ids: docs/evaluation.md.
 set -euo pipefail
 study=${1:-family}
