@@ -13,10 +13,12 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from checkpoints import Checkpoints, tiny_classifier, write_classifier
+from hostile import fetched
+from hub_server import Hub
 from synood_cli.data.images import MAX_PREPARED_BYTES, PREPARED_BYTES_PER_PIXEL
 from synood_cli.errors import ModelError
 from synood_cli.models.build import build_classifier
-from synood_cli.models.timm_classifier import TimmClassifier, _source
+from synood_cli.models.timm_classifier import TimmClassifier
 from synood_cli.records import ModelSpec
 
 
@@ -153,7 +155,7 @@ def test_logits_are_float32_whatever_the_precision(
 def test_a_folder_without_weights_is_an_error(tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "empty")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="No suitable checkpoints found"):
+    with pytest.raises(ModelError, match="holds no weights"):
         build_classifier(ModelSpec(adapter="timm", name=str(folder)), "cpu", "fp32")
 
 
@@ -163,18 +165,19 @@ def test_unknown_names_suggest_near_ones() -> None:
     assert "resnet50" in str(refused.value.hint)
 
 
-@pytest.mark.parametrize(
-    ("name", "revision", "asked"),
-    [
-        ("resnet50.tv2_in1k", None, ("resnet50.tv2_in1k", None)),
-        ("resnet50.tv2_in1k", "tv2_in1k", ("resnet50.tv2_in1k", None)),
-        ("resnet50.tv2_in1k", "abc", ("resnet50.tv2_in1k", {"hf_hub_id": "timm/resnet50.tv2_in1k@abc"})),
-        ("me/classifier", None, ("hf-hub:me/classifier", None)),
-        ("hf-hub:me/classifier", "abc", ("hf-hub:me/classifier@abc", None)),
-    ],
-)
-def test_names_and_revisions_in_timms_terms(name: str, revision: str | None, asked: tuple[str, object]) -> None:
-    assert _source(ModelSpec(adapter="timm", name=name, revision=revision)) == asked
+@pytest.mark.parametrize(("revision", "pinned"), [(None, False), ("r160_in1k", False), ("commit", True)])
+def test_a_built_in_name_loads_the_safetensors_of_timms_repository(
+    hub: Hub, tmp_path: Path, revision: str | None, pinned: bool
+) -> None:
+    write_classifier(tmp_path / "made", "test_resnet", None, num_classes=1000)
+    files = {name: (tmp_path / "made" / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    name = "test_resnet.r160_in1k"
+    first = hub.publish(f"timm/{name}", {**files, "pytorch_model.bin": b"pickle", "evil.py": b"raise SystemExit"})
+    hub.publish(f"timm/{name}", {"model.safetensors": b"newer, and damaged"} if pinned else {})
+    spec = ModelSpec(adapter="timm", name=name, revision=first if pinned else revision)
+    built = build_classifier(spec, "cpu", "fp32")
+    assert built.num_classes == 1000
+    assert fetched(hub, f"timm/{name}") == ["model.safetensors"]
 
 
 def test_the_last_layer_makes_the_logits_of_the_features(classifier: TimmClassifier) -> None:

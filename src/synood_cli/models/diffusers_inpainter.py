@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import diffusers
 import torch
 from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionInpaintPipeline
 from torch import Tensor
 
 from synood_cli.errors import ModelError, UsageError
 from synood_cli.models.loading import DTYPES, GRADIENT_DTYPES, loading
+from synood_cli.models.model_files import DIFFUSERS_FILES, cleaned, fetched, shown
+from synood_cli.models.noise_schedule import too_many_steps
 from synood_cli.models.protocols import Inpainter
-from synood_cli.records import ModelSpec, Precision
+from synood_cli.records import ModelSpec, Precision, printable
 
 SchedulerName = Literal["ddim", "pndm"]
 
@@ -40,16 +43,19 @@ class DiffusersInpainter(Inpainter):
         self.spec = spec
         self.device = device
         with loading(spec, "inpainting pipeline", "diffusers"):
-            pipe = StableDiffusionInpaintPipeline.from_pretrained(
-                spec.folder or spec.name.removeprefix("hf-hub:"),
-                revision=None if spec.folder else spec.revision,
-                dtype={"vae": GRADIENT_DTYPES[precision], "default": DTYPES[precision]},
-                use_safetensors=True,
-                safety_checker=None,
-                feature_extractor=None,
-                image_encoder=None,
-                requires_safety_checker=False,
-            ).to(device)
+            folder = fetched(spec, DIFFUSERS_FILES)
+            with shown(folder, DIFFUSERS_FILES, _checked) as view:
+                pipe = StableDiffusionInpaintPipeline.from_pretrained(
+                    view,
+                    dtype={"vae": GRADIENT_DTYPES[precision], "default": DTYPES[precision]},
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    local_files_only=True,
+                    safety_checker=None,
+                    feature_extractor=None,
+                    image_encoder=None,
+                    requires_safety_checker=False,
+                ).to(device)
         latent_channels: int = pipe.vae.config.latent_channels
         found, wanted = pipe.unet.config.in_channels, 2 * latent_channels + 1
         self._inpaints: bool = found == wanted
@@ -174,8 +180,48 @@ class DiffusersInpainter(Inpainter):
         else:
             # Latent diffusion runs PNDM without its Runge-Kutta steps; the stock pipeline insists on it too.
             sampler = PNDMScheduler.from_config(config, skip_prk_steps=True)
+        known = sampler.config.num_train_timesteps
+        if steps > known:
+            raise too_many_steps(steps, known)
         sampler.set_timesteps(steps)
         run = min(int(steps * strength), steps)
         if run < 1:
             raise UsageError(f"{strength:g} of {steps} steps leaves none to run", hint="raise --steps or --strength")
         return sampler, sampler.timesteps[(steps - run) * sampler.order :]
+
+
+def _checked(name: str, document: dict[str, Any]) -> Any:
+    """Settings of a pipeline's folder; of `model_index.json` the classes alone.
+
+    Raises ModelError where it names another class, or another library, than Stable Diffusion has for a part.
+    """
+    if name != "model_index.json":
+        return cleaned(name, document)
+    version = document.get("_diffusers_version")
+    index: dict[str, Any] = {
+        "_class_name": "StableDiffusionInpaintPipeline",
+        "_diffusers_version": version if isinstance(version, str) else diffusers.__version__,
+        "requires_safety_checker": False,
+    }
+    for part, allowed in _CLASSES.items():
+        found = document.get(part)
+        library, kind = found if isinstance(found, list) and len(found) == 2 else (None, None)
+        if library != allowed[0] or kind not in allowed[1]:
+            raise ModelError(
+                f"model_index.json names {printable(str(found)[:100])} as {part}, which Stable Diffusion has not",
+                hint="an inpainting pipeline of Stable Diffusion 1 or 2 is wanted, without code of its own",
+            )
+        index[part] = [library, kind]
+    unused = ("safety_checker", "feature_extractor", "image_encoder")
+    return index | {part: [None, None] for part in unused}
+
+
+_SCHEDULERS = [name for name in dir(diffusers) if name.endswith("Scheduler")]
+_CLASSES = {
+    "vae": ("diffusers", ["AutoencoderKL"]),
+    "text_encoder": ("transformers", ["CLIPTextModel"]),
+    "tokenizer": ("transformers", ["CLIPTokenizer", "CLIPTokenizerFast"]),
+    "unet": ("diffusers", ["UNet2DConditionModel"]),
+    "scheduler": ("diffusers", _SCHEDULERS),
+}
+"""The parts of the pipeline: their library, and the classes that each may have."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import torch
 
 from synood_cli.errors import ModelError, SynoodError, UsageError
 from synood_cli.models.hub_files import first_line, hub_id
+from synood_cli.models.model_files import settings
 from synood_cli.records import ModelSpec, Precision, local, printable
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -50,10 +50,8 @@ def folder_kind(folder: Path) -> str | None:
     if (folder / "model_index.json").is_file():
         return "diffusers"
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(config, dict):
+        config = settings(folder, "config.json")
+    except ModelError:
         return None
     return "transformers" if "model_type" in config else "timm" if "architecture" in config else None
 

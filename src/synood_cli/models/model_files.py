@@ -33,22 +33,28 @@ DIFFUSERS_WEIGHTS = (
     "diffusion_pytorch_model-*-of-*.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
 )
+TRANSFORMERS_FILES = (
+    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("video_preprocessor_config.json", "chat_template.json", "chat_template.jinja"),
+    *TOKENIZER,
+    *TRANSFORMERS_WEIGHTS,
+)
+"""What a captioner is read from."""
+DIFFUSERS_FILES = (
+    *("model_index.json", "scheduler/scheduler_config.json", *(f"tokenizer/{name}" for name in TOKENIZER)),
+    *(f"{part}/{name}" for part in ("unet", "vae") for name in ("config.json", *DIFFUSERS_WEIGHTS)),
+    *(f"text_encoder/{name}" for name in ("config.json", *TRANSFORMERS_WEIGHTS)),
+)
+"""What an inpainter is read from."""
 _FURTHER_PARTS = ("feature_extractor", "image_encoder", "safety_checker")
 
 FILES: dict[str, tuple[str, ...]] = {
     "open_clip": ("open_clip_config.json", "*.safetensors", *TOKENIZER, "config.json", "preprocessor_config.json"),
     "timm": ("config.json", "*.safetensors"),
-    "transformers": (
-        *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
-        *("video_preprocessor_config.json", "chat_template.json", "chat_template.jinja"),
-        *("*.safetensors", "model.safetensors.index.json"),
-        *TOKENIZER,
-    ),
+    "transformers": (*TRANSFORMERS_FILES, "*.safetensors"),
     "diffusers": (
-        "model_index.json",
-        *("scheduler/scheduler_config.json", *(f"tokenizer/{name}" for name in TOKENIZER)),
-        *(f"{part}/{name}" for part in ("unet", "vae") for name in ("config.json", "*.safetensors", "*.index.json")),
-        *(f"text_encoder/{name}" for name in ("config.json", "*.safetensors", "*.index.json")),
+        *DIFFUSERS_FILES,
+        *(f"{part}/*.safetensors" for part in ("unet", "vae", "text_encoder")),
         *(f"{part}/{name}" for part in _FURTHER_PARTS for name in ("*.json", "*.safetensors")),
     ),
 }
@@ -63,9 +69,13 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5", ".npz", "
 _NAMES_SOMETHING = re.compile(
     r"auto_map|trust_remote_code|custom_\w+|(\w+_)?(files?|paths?|dir|directory|url|urls|repo|repository)"
     r"|_?attn_implementation\w*|_?experts_implementation\w*|\w*name_or_path|hf_hub_\w+|use_kernels?|kernel_config"
-    r"|_commit_hash|quantization_config"
+    r"|_commit_hash|chat_template"
 )
-"""Settings that name code, a file, an address or another repository. A model has no need of any."""
+"""Settings that name code, a file, an address or another repository. A model has no need of any. (A chat template is
+rendered apart.)"""
+
+_IS_A_PLACE = re.compile(r"[\w.-]+/[\w./-]+|[./~][\w./~-]*/.*|(hf[-_]hub|local-dir|file|https?|s3|gs):.*")
+"""Values that name another repository, a path or an address."""
 
 Clean = Callable[[str, Any], Any]
 """From (a file's name, its JSON document) to the document that the library is shown."""
@@ -181,14 +191,33 @@ def shown(folder: Path, patterns: Sequence[str], clean: Clean | None = None) -> 
 
 
 def cleaned(name: str, document: Any) -> Any:
-    """`document` without any setting that names code, a file, an address or another repository, at whatever depth."""
-    if isinstance(document, dict):
-        return {
-            key: cleaned(name, value)
-            for key, value in document.items()
-            if key in ("id2label", "label2id", "weight_map") or not _NAMES_SOMETHING.fullmatch(str(key).lower())
-        }
-    return [cleaned(name, value) for value in document] if isinstance(document, list) else document
+    """`document` without any setting that names code, a file, an address or another repository, at whatever depth.
+
+    Raises ModelError for quantised weights, which further libraries would have to unpack.
+    """
+    if isinstance(document, list):
+        return [cleaned(name, value) for value in document]
+    if not isinstance(document, dict):
+        return document
+    if document.get("quantization_config"):
+        raise ModelError(
+            f"{printable(name)}: the weights are quantised, and only plain ones are read",
+            hint="use a checkpoint in float16, bfloat16 or float32",
+        )
+    return {
+        key: value if key in _TABLES else cleaned(name, value)
+        for key, value in document.items()
+        if key in _TABLES or not (_NAMES_SOMETHING.fullmatch(str(key).lower()) or _is_place(name, value))
+    }
+
+
+_TABLES = ("id2label", "label2id", "label_names", "label_descriptions", "weight_map")
+"""Settings whose keys and values are data."""
+
+
+def _is_place(name: str, value: Any) -> bool:
+    """Whether a value of the file `name` names a place; tokens, such as "a/b", do not."""
+    return isinstance(value, str) and "token" not in name and _IS_A_PLACE.fullmatch(value) is not None
 
 
 def _is_settings(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from torch.nn.functional import interpolate
 from synood_cli.errors import ModelError
 from synood_cli.models.hub_files import hub_id
 from synood_cli.models.loading import GRADIENT_DTYPES, loading
+from synood_cli.models.model_files import cleaned, fetched, shown, weights
 from synood_cli.models.protocols import Classifier, LinearLayer
-from synood_cli.records import ModelSpec, Precision
+from synood_cli.records import ModelSpec, Precision, printable
+
+WEIGHTS = "model.safetensors"
 
 _IMAGENET_1K = re.compile(r"in1k(_\d+)?$")
 """Weight tags of checkpoints over ImageNet's 1000 classes; a number is the image size ("sail_in1k_384")."""
@@ -37,8 +41,7 @@ class TimmClassifier(Classifier):
         self.device = device
         self.dtype = GRADIENT_DTYPES[precision]
         with loading(spec, "classifier", "timm"):
-            name, overlay = _source(spec)
-            model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+            model = _load(spec)
         self._model = model.eval().requires_grad_(False).to(device, self.dtype)
         self.num_classes: int = model.num_classes
         labels = model.pretrained_cfg.get("label_names")
@@ -112,18 +115,66 @@ def imagenet_classes() -> tuple[list[str], list[set[str]]]:
     return ids, [{name, synonyms, *synonyms.split(", ")} for name, synonyms in zip(ids, words, strict=True)]
 
 
-def _source(spec: ModelSpec) -> tuple[str, dict[str, Any] | None]:
-    """timm's name for `spec`, and what to change in a built-in name's settings so that its revision is kept."""
-    if spec.folder is not None:
-        return f"local-dir:{spec.folder}", None
-    repository = hub_id(spec)
-    if repository is not None:
-        return f"hf-hub:{repository}" + (f"@{spec.revision}" if spec.revision else ""), None
+def _load(spec: ModelSpec) -> Any:
+    """The model that `spec` names, with its weights. Raises ModelError for an unknown name, and for settings or weights
+    that are not allowed."""
+    if spec.folder is not None or hub_id(spec) is not None:
+        files = ("config.json", WEIGHTS)
+        folder = fetched(spec, files)
+        weights(folder, [WEIGHTS])
+        with shown(folder, ("config.json", "*.safetensors"), _checked) as view:
+            return timm.create_model(f"local-dir:{view}", pretrained=True)
     if not timm.is_model(spec.name):
-        near = timm.list_models(f"{spec.name.split('.')[0]}*", pretrained=True)[:3]
+        near = timm.list_models(f"{spec.name.split('.')[0]:.80}*", pretrained=True)[:3]
         hint = f"did you mean {', '.join(near)}?" if near else "give a timm name, a hub id org/repository or a folder"
-        raise ModelError(f"timm has no model named {spec.name!r}", hint=hint)
-    tag = spec.name.partition(".")[2]
-    if spec.revision in (None, tag):
-        return spec.name, None
-    return spec.name, {"hf_hub_id": f"timm/{spec.name}@{spec.revision}"}
+        raise ModelError(f"timm has no model named {spec.name!r:.200}", hint=hint)
+    published = timm.get_pretrained_cfg(spec.name)
+    repository = published.hf_hub_id if published else None
+    if not repository:
+        raise ModelError(f"timm publishes no weights of {spec.name!r} on the hub", hint="choose another classifier")
+    revision = None if spec.revision == spec.name.partition(".")[2] else spec.revision
+    names = (f"{Path(published.hf_hub_filename).stem}.safetensors",) if published.hf_hub_filename else (WEIGHTS,)
+    folder = fetched(ModelSpec(adapter="timm", name=repository, revision=revision), names)
+    return timm.create_model(
+        spec.name, pretrained=True, pretrained_cfg_overlay={"file": str(weights(folder, names)), "custom_load": False}
+    )
+
+
+def _checked(name: str, document: dict[str, Any]) -> dict[str, Any]:
+    """`config.json` of a foreign classifier, without places of weights.
+
+    Raises ModelError unless its architecture is one that timm has built in and its arguments are plain.
+    """
+    architecture = document.get("architecture")
+    plain = isinstance(architecture, str) and ":" not in architecture and "/" not in architecture
+    if not plain or not timm.is_model(architecture):
+        raise ModelError(
+            f"{name}: timm has no architecture {printable(str(architecture)[:80])!r}", hint="use a classifier of timm's"
+        )
+    arguments = document.get("model_args") or {}
+    if not isinstance(arguments, dict):
+        raise ModelError(f"{name}: model_args are no table of arguments", hint="fetch the model again")
+    for argument, value in arguments.items():
+        if argument in _NOT_PLAIN or not _is_plain(value):
+            raise ModelError(
+                f"{name}: model_args.{printable(str(argument)[:80])} is not allowed", hint="fetch the model again"
+            )
+    found: dict[str, Any] = cleaned(name, document)
+    if isinstance(found.get("pretrained_cfg"), dict):
+        for place in ("state_dict", "source"):
+            found["pretrained_cfg"].pop(place, None)
+    return found
+
+
+_NOT_PLAIN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "features_only")
+_LARGEST = 2**20
+"""Largest number that an argument of an architecture has: 21,843 classes."""
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an argument is a number, a text, or a list of such."""
+    if isinstance(value, list):
+        return len(value) <= 64 and all(_is_plain(part) for part in value)
+    if isinstance(value, int | float):
+        return -_LARGEST <= value <= _LARGEST
+    return value is None or isinstance(value, str)

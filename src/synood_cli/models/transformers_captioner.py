@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +13,23 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from synood_cli.errors import ItemError, ModelError
+from synood_cli.models.chat_template import INSTRUCTION, chosen_template, rendered_prompt
 from synood_cli.models.loading import DTYPES, loading
+from synood_cli.models.model_files import (
+    MAX_SETTINGS_BYTES,
+    TRANSFORMERS_FILES,
+    TRANSFORMERS_WEIGHTS,
+    existing,
+    fetched,
+    inside,
+    no_weights,
+    settings,
+    shown,
+)
 from synood_cli.models.protocols import Captioner
-from synood_cli.records import Description, ModelSpec, Precision
+from synood_cli.records import Description, ModelSpec, Precision, printable
+
+TEMPLATE = "chat_template.jinja"
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +37,9 @@ log = logging.getLogger(__name__)
 class TransformersCaptioner(Captioner):
     """φ of Eq. 3: a model that `AutoModelForImageTextToText` loads (hub id or folder), decoding greedily.
 
-    `instruction` is p_in, with `{class_name}` where the main object's name goes. It is put through the processor's
-    chat template; a processor without one gets LLaVA-1.5's `USER: <image>… ASSISTANT:`. Raises ModelError when the
-    checkpoint lacks weights that the model needs.
+    `instruction` is p_in, with `{class_name}` where the main object's name goes. It is put through the processor's chat
+    template, rendered once; a processor without one gets LLaVA-1.5's `USER: <image>… ASSISTANT:`. Raises ModelError
+    when the checkpoint lacks weights that the model needs.
     """
 
     def __init__(
@@ -35,13 +50,26 @@ class TransformersCaptioner(Captioner):
         self.dtype = DTYPES[precision]
         self.instruction = instruction
         self.max_new_tokens = max_new_tokens
-        source = spec.folder or spec.name.removeprefix("hf-hub:")
-        revision = None if spec.folder else spec.revision
         with loading(spec, "captioner", "transformers"):
-            self._processor = AutoProcessor.from_pretrained(source, revision=revision)
-            model, report = AutoModelForImageTextToText.from_pretrained(
-                source, revision=revision, dtype=self.dtype, output_loading_info=True
-            )
+            folder = fetched(spec, TRANSFORMERS_FILES)
+            with shown(folder, TRANSFORMERS_FILES) as view:
+                if not existing(view, TRANSFORMERS_WEIGHTS):
+                    raise no_weights(folder)
+                (view / TEMPLATE).unlink(missing_ok=True)  # rendered by `rendered_prompt` alone
+                self._processor = AutoProcessor.from_pretrained(view, trust_remote_code=False, local_files_only=True)
+                if getattr(self._processor, "tokenizer", None) is None:
+                    raise ModelError(
+                        f"the processor of {spec.name!r:.200} is not one of images and texts",
+                        hint="a captioner is a model that transformers loads as image-text-to-text",
+                    )
+                model, report = AutoModelForImageTextToText.from_pretrained(
+                    view,
+                    dtype=self.dtype,
+                    output_loading_info=True,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    local_files_only=True,
+                )
             if report["missing_keys"]:
                 raise ModelError(
                     f"{spec.name!r} lacks {len(report['missing_keys'])} of the model's weights, first "
@@ -54,6 +82,8 @@ class TransformersCaptioner(Captioner):
         tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
+        template = _template(folder)
+        self._prompt: str | None = rendered_prompt(template, tokenizer.special_tokens_map) if template else None
 
     def describe(self, images: Sequence[Image.Image], class_names: Sequence[str]) -> list[Description | Exception]:
         """One answer per image, in order: the new text only, without prompt and special tokens.
@@ -76,26 +106,16 @@ class TransformersCaptioner(Captioner):
         return [Description(text, seconds=seconds, cut=cut) if text else nothing for text, cut in answers]
 
     def _inputs(self, images: Sequence[Image.Image], instructions: Sequence[str]) -> Any:
-        if not self._processor.chat_template:
+        if self._prompt is None:
             prompts = [f"USER: <image>\n{instruction} ASSISTANT:" for instruction in instructions]
             inputs = self._processor(images=list(images), text=prompts, padding=True, return_tensors="pt")
         else:
-            conversations = [
-                [
-                    {
-                        "role": "user",
-                        "content": [{"type": "image", "image": image}, {"type": "text", "text": instruction}],
-                    }
-                ]
-                for image, instruction in zip(images, instructions, strict=True)
-            ]
-            inputs = self._processor.apply_chat_template(
-                conversations,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-                processor_kwargs={"padding": True},
+            prompts = [self._prompt.replace(INSTRUCTION, instruction) for instruction in instructions]
+            begin = self._processor.tokenizer.bos_token
+            # As `apply_chat_template` does: a template that begins with the first token has written it itself.
+            once = {"add_special_tokens": False} if begin and self._prompt.startswith(begin) else {}
+            inputs = self._processor(
+                images=[[image] for image in images], text=prompts, padding=True, return_tensors="pt", **once
             )
         return inputs.to(self.device, self.dtype)
 
@@ -116,3 +136,16 @@ class TransformersCaptioner(Captioner):
             (text.strip(), not ended and new.shape[1] >= self.max_new_tokens)
             for text, ended in zip(texts, whole, strict=True)
         ]
+
+
+def _template(folder: Path) -> str | None:
+    """The chat template of a model's folder, from the file that transformers would take it from; None without one."""
+    if existing(folder, [TEMPLATE]):
+        path = inside(folder, TEMPLATE)
+        if path.stat().st_size > MAX_SETTINGS_BYTES:
+            raise ModelError(f"{printable(str(folder / TEMPLATE))} is larger than any template")
+        return path.read_text(encoding="utf-8", errors="replace")
+    for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
+        if existing(folder, [name]) and (found := chosen_template(settings(folder, name))):
+            return found
+    return None

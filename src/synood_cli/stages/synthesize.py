@@ -13,6 +13,7 @@ from synood_cli.config import Models, SynthesizeSettings
 from synood_cli.data.encoding import Encoding
 from synood_cli.errors import ItemError, SynoodError, UsageError
 from synood_cli.method.seeds import image_seed
+from synood_cli.models.noise_schedule import check_steps
 from synood_cli.models.revisions import resolve_revision
 from synood_cli.records import Place
 from synood_cli.stages.heads import with_ancestors
@@ -93,6 +94,7 @@ def synthesize(
         role: resolve_revision(spec, run.store.file_digest)
         for role, spec in (("inpainter", models.inpainter_spec()), ("classifier", models.classifier_spec()))
     }
+    check_steps(specs["inpainter"], settings.steps)
     draft = run.begin(
         "synthetic",
         "synthesize",

@@ -1,0 +1,108 @@
+"""The prompt that a captioner's chat template makes, rendered once, in a process with little time and memory.
+
+A chat template is a program of the model's author. transformers runs it in Jinja's sandbox, which keeps it from
+Python's own objects, but not from counting for ever or filling the memory. All images are asked in the same form,
+so the template is run once, with a placeholder for the instruction, and what it made is a text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from synood_cli.errors import ModelError
+from synood_cli.records import printable
+
+INSTRUCTION = "synood-instruction"
+"""Stands for the instruction in the prompt."""
+
+SECONDS = 10
+MEMORY = 2**30
+"""Bytes that a template may take, beside what Python and transformers take themselves."""
+LONGEST = 2**16
+"""Characters of a prompt, at most."""
+STARTING = 120
+"""Seconds that the process may take to start on a busy machine."""
+
+CONVERSATION = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": INSTRUCTION}]}]
+
+
+def rendered_prompt(template: str, special_tokens: Mapping[str, Any], *, seconds: int = SECONDS) -> str:
+    """The prompt of a conversation about one image, with INSTRUCTION in it.
+
+    Raises ModelError for a template that fails, computes for longer than `seconds`, or leaves the instruction out.
+    """
+    question = {"template": template, "tokens": dict(special_tokens), "seconds": seconds}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "synood_cli.models.chat_template"],
+            input=json.dumps(question),
+            capture_output=True,
+            text=True,
+            timeout=STARTING + seconds,
+            check=False,
+        )
+        answer = json.loads(done.stdout) if done.returncode == 0 else {}
+    except (subprocess.TimeoutExpired, ValueError):
+        answer = {}
+    if "prompt" not in answer:
+        reason = answer.get("error") or f"it takes more than {seconds} s, or more than {MEMORY >> 20} MiB"
+        raise ModelError(
+            f"the captioner's chat template cannot be used: {printable(str(reason)[:300])}",
+            hint="use another captioner, or serve this one by itself: --captioner-url",
+        )
+    if INSTRUCTION not in answer["prompt"]:
+        raise ModelError("the captioner's chat template leaves the instruction out", hint="use another captioner")
+    return str(answer["prompt"])
+
+
+def chosen_template(folder_settings: Mapping[str, Any]) -> str | None:
+    """The template in `chat_template`, which is a text, or a list of named ones of which "default" counts."""
+    found = folder_settings.get("chat_template")
+    if isinstance(found, list):
+        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) and found else None
+
+
+def main() -> None:
+    """In the process of its own: read the question from stdin, write the answer to stdout."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    question = json.load(sys.stdin)
+    render_jinja_template([CONVERSATION], chat_template="")  # what is imported on the way counts for nobody
+    _limit(question["seconds"])
+    try:
+        [prompt], _ = render_jinja_template(
+            [CONVERSATION], chat_template=question["template"], add_generation_prompt=True, **question["tokens"]
+        )
+        answer = {"prompt": prompt} if len(prompt) <= LONGEST else {"error": f"it makes {len(prompt):,} characters"}
+    except MemoryError:
+        answer = {}
+    except Exception as error:  # of a foreign program: whatever it raises is why it cannot be used
+        answer = {"error": f"{type(error).__name__}: {str(error)[:200]}"}
+    json.dump(answer, sys.stdout)
+
+
+def _limit(seconds: int) -> None:
+    """From here on this process may compute for `seconds` and take MEMORY more, where the system can limit that."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, where the time that the caller waits is the only limit
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime) + seconds,) * 2)
+    try:
+        mapped = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY,) * 2)
+    except OSError:  # no such file on macOS
+        return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""Captioners, inpainters and classifiers that try to run code, or to read what is not theirs: nothing of it happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpoints import Checkpoints
+from hostile import auto_map, code, fetched, files_in, merged, pickled
+from hub_server import Hub
+from synood_cli.errors import ModelError
+from synood_cli.models.build import build_classifier, build_encoder, build_inpainter
+from synood_cli.models.chat_template import INSTRUCTION, rendered_prompt
+from synood_cli.models.model_files import cleaned, shown
+from synood_cli.models.transformers_captioner import TransformersCaptioner
+from synood_cli.records import ModelSpec
+
+Attack = Callable[[Path, Path], None]
+
+
+def load(kind: str, name: str) -> Any:
+    """The model of that kind, as its stage would load it."""
+    adapter = {"captioner": "transformers", "inpainter": "diffusers", "classifier": "timm", "clip": "open_clip"}[kind]
+    spec = ModelSpec(adapter=adapter, name=name)
+    if kind == "captioner":
+        return TransformersCaptioner(spec, "cpu", "fp32", instruction="list", max_new_tokens=1)
+    build = {"inpainter": build_inpainter, "classifier": build_classifier, "clip": build_encoder}[kind]
+    return build(spec, "cpu", "fp32")
+
+
+def remote_code(folder: Path, marker: Path) -> None:
+    """Settings of transformers, at every depth, that name a class in a file beside them."""
+    for name in ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        if not (folder / name).exists():
+            (folder / name).write_text("{}")
+        merged(folder, name, **auto_map())
+    config = json.loads((folder / "config.json").read_text())
+    merged(folder, "config.json", text_config={**config["text_config"], **auto_map()})
+    (folder / "evil.py").write_bytes(code(marker))
+    (folder / "custom_generate").mkdir()
+    (folder / "custom_generate" / "generate.py").write_bytes(code(marker))
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "user/evil", "peft_type": "LORA"}')
+
+
+def unknown_type(folder: Path, marker: Path) -> None:
+    remote_code(folder, marker)
+    merged(folder, "config.json", model_type="evil", architectures=["EvilModel"])
+
+
+def processor_class(folder: Path, marker: Path) -> None:
+    remote_code(folder, marker)
+    merged(folder, "processor_config.json", processor_class="EvilProcessor")
+    merged(folder, "tokenizer_config.json", tokenizer_class="EvilTokenizer", processor_class="EvilProcessor")
+
+
+def kernels(folder: Path, marker: Path) -> None:
+    merged(folder, "config.json", attn_implementation="user/evil", _attn_implementation="user/evil", use_kernels=True)
+
+
+def escaping_template(folder: Path, marker: Path) -> None:
+    attack = "{{ cycler.__init__.__globals__.os.system('touch " + str(marker) + "') }}"
+    (folder / "chat_template.jinja").write_text(attack)
+
+
+def pickles(folder: Path, marker: Path) -> None:
+    for weights in folder.rglob("*.safetensors"):
+        weights.unlink()
+        for ending in (".bin", ".pt", ".pth", ".ckpt"):
+            weights.with_suffix(ending).write_bytes(pickled(marker))
+        (weights.parent / "pytorch_model.bin").write_bytes(pickled(marker))
+
+
+def disguised_pickles(folder: Path, marker: Path) -> None:
+    for weights in folder.rglob("*.safetensors"):
+        weights.write_bytes(pickled(marker))
+
+
+def index_outside(folder: Path, marker: Path) -> None:
+    """An index of weights that names a file elsewhere."""
+    weights = next(iter(folder.rglob("*model.safetensors")))
+    outside = folder.parent / "outside.safetensors"
+    weights.rename(outside)
+    table = {"weight_map": {"x": "../" * weights.relative_to(folder).as_posix().count("/") + "../outside.safetensors"}}
+    weights.with_name(f"{weights.name}.index.json").write_text(json.dumps({"metadata": {}, **table}))
+
+
+def link_outside(folder: Path, marker: Path) -> None:
+    weights = next(iter(folder.rglob("*model.safetensors")))
+    outside = folder.parent / "outside.safetensors"
+    weights.rename(outside)
+    weights.symlink_to(outside)
+
+
+def fifo(folder: Path, marker: Path) -> None:
+    settings = next(iter(folder.rglob("*config.json")))
+    settings.unlink()
+    os.mkfifo(settings)
+
+
+def custom_pipeline(folder: Path, marker: Path) -> None:
+    (folder / "pipeline.py").write_bytes(code(marker))
+    merged(folder, "model_index.json", _class_name=["pipeline", "EvilPipeline"], custom_pipeline="user/evil")
+    merged(folder, "model_index.json", unet=["evil", "EvilModel"])
+    (folder / "unet" / "evil.py").write_bytes(code(marker))
+
+
+def other_library(folder: Path, marker: Path) -> None:
+    merged(folder, "model_index.json", scheduler=["os", "system"])
+
+
+def other_class(folder: Path, marker: Path) -> None:
+    merged(folder, "model_index.json", text_encoder=["transformers", "pipeline"])
+
+
+def hub_architecture(folder: Path, marker: Path) -> None:
+    merged(folder, "config.json", architecture="hf-hub:user/evil")
+
+
+def places_of_weights(folder: Path, marker: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    places = {"file": str(marker), "url": "http://127.0.0.1:1/x", "hf_hub_id": "user/evil", "custom_load": "hf"}
+    merged(folder, "config.json", pretrained_cfg={**config["pretrained_cfg"], **places, "source": "timm"})
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+
+
+def constructor_arguments(folder: Path, marker: Path) -> None:
+    merged(folder, "config.json", model_args={"checkpoint_path": str(marker), "pretrained": True})
+
+
+def huge_arguments(folder: Path, marker: Path) -> None:
+    merged(folder, "config.json", model_args={"num_classes": 2**40})
+
+
+REFUSED: list[tuple[str, Attack]] = [
+    ("captioner", unknown_type),
+    ("captioner", processor_class),
+    ("captioner", escaping_template),
+    ("captioner", pickles),
+    ("captioner", disguised_pickles),
+    ("captioner", index_outside),
+    ("captioner", link_outside),
+    ("captioner", fifo),
+    ("inpainter", custom_pipeline),
+    ("inpainter", other_library),
+    ("inpainter", other_class),
+    ("inpainter", pickles),
+    ("inpainter", disguised_pickles),
+    ("inpainter", index_outside),
+    ("inpainter", link_outside),
+    ("inpainter", fifo),
+    ("classifier", hub_architecture),
+    ("classifier", places_of_weights),
+    ("classifier", constructor_arguments),
+    ("classifier", huge_arguments),
+    ("classifier", pickles),
+    ("classifier", disguised_pickles),
+    ("classifier", link_outside),
+    ("classifier", fifo),
+    ("clip", link_outside),
+    ("clip", fifo),
+]
+
+
+@pytest.mark.parametrize(("kind", "attack"), REFUSED)
+def test_a_hostile_folder_is_refused_in_words_and_nothing_ran(
+    checkpoints: Checkpoints, tmp_path: Path, kind: str, attack: Attack
+) -> None:
+    marker, folder = tmp_path / "it-ran", tmp_path / "model"
+    shutil.copytree(getattr(checkpoints, kind), folder)
+    attack(folder, marker)
+    with pytest.raises(ModelError) as refused:
+        load(kind, str(folder))
+    assert refused.value.hint
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("attack", [remote_code, kernels])
+def test_what_a_captioner_names_beside_its_model_is_ignored(
+    checkpoints: Checkpoints, tmp_path: Path, attack: Attack
+) -> None:
+    marker, folder = tmp_path / "it-ran", tmp_path / "model"
+    shutil.copytree(checkpoints.captioner, folder)
+    attack(folder, marker)
+    captioner = load("captioner", str(folder))
+    assert captioner._model.config._attn_implementation in ("eager", "sdpa")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "attack"),
+    [("captioner", unknown_type), ("inpainter", custom_pipeline), ("classifier", pickles), ("captioner", pickles)],
+)
+def test_of_a_hostile_repository_only_the_files_of_a_model_are_fetched(
+    hub: Hub, checkpoints: Checkpoints, tmp_path: Path, kind: str, attack: Attack
+) -> None:
+    marker, folder = tmp_path / "it-ran", tmp_path / "model"
+    shutil.copytree(getattr(checkpoints, kind), folder)
+    attack(folder, marker)
+    hub.publish("user/evil", files_in(folder))
+    with pytest.raises(ModelError):
+        load(kind, "user/evil")
+    assert all(
+        Path(name).suffix in (".json", ".txt", ".model", ".jinja", ".safetensors") for name in fetched(hub, "user/evil")
+    )
+    assert not {name for name in fetched(hub, "user/evil") if name.endswith((".py", ".bin", ".pt", ".pth", ".ckpt"))}
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("kind", ["captioner", "inpainter", "classifier"])
+def test_code_and_pickles_beside_a_sound_model_stay_on_the_hub(
+    hub: Hub, checkpoints: Checkpoints, tmp_path: Path, kind: str
+) -> None:
+    marker = tmp_path / "it-ran"
+    extras = {name: code(marker) for name in ("evil.py", "pipeline.py", "unet/evil.py", "modeling_llava.py")}
+    pickle = {name: pickled(marker) for name in ("pytorch_model.bin", "unet/diffusion_pytorch_model.bin")}
+    hub.publish("user/model", {**files_in(getattr(checkpoints, kind)), **extras, **pickle})
+    load(kind, "user/model")
+    assert not {name for name in fetched(hub, "user/model") if name.endswith((".py", ".bin"))}
+    assert not marker.exists()
+
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}" + INSTRUCTION
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (ENDLESS, "takes more than 1 s"),
+        ("{{ 'x' * (2 ** 34) }}" + INSTRUCTION, "more than 1024 MiB"),
+        ("{{ 'x' * (2 ** 20) }}" + INSTRUCTION, "1,048,594 characters"),
+        ("{{ ''.__class__.__mro__ }}" + INSTRUCTION, "SecurityError"),
+        ("{% for", "TemplateSyntaxError"),
+        ("{{ raise_exception('no images here') }}", "no images here"),
+        ("hello", "leaves the instruction out"),
+    ],
+)
+def test_a_chat_template_is_bounded(template: str, reason: str) -> None:
+    with pytest.raises(ModelError, match=reason):
+        rendered_prompt(template, {}, seconds=1)
+
+
+def test_a_chat_template_that_is_one_gives_its_prompt() -> None:
+    template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content[1].text }}{% endfor %}"
+    assert rendered_prompt(template, {"bos_token": "<s>"}) == f"<s>user: {INSTRUCTION}"
+
+
+def test_settings_lose_what_names_something_and_keep_the_rest() -> None:
+    document = {
+        "model_type": "llava",
+        "rms_norm_eps": 1e-6,
+        "auto_map": {"AutoModel": "evil.Evil"},
+        "_name_or_path": "user/evil",
+        "vision_config": {
+            "backbone": "user/evil",
+            "hidden_size": 3,
+            "drop_path_rate": 0.1,
+            "vocab_file": "/etc/passwd",
+        },
+        "list": [{"url": "x", "size": 2}],
+        "architecture": "hf-hub:user/evil",
+        "id2label": {"0": "user/evil", "1": "auto_map"},
+    }
+    assert cleaned("config.json", document) == {
+        "model_type": "llava",
+        "rms_norm_eps": 1e-6,
+        "vision_config": {"hidden_size": 3, "drop_path_rate": 0.1},
+        "list": [{"size": 2}],
+        "id2label": {"0": "user/evil", "1": "auto_map"},
+    }
+    tokens = {"eos_token": "</s>", "pad_token": "a/b", "vocab_file": "/etc/passwd", "tokenizer_file": "x"}
+    assert cleaned("tokenizer_config.json", tokens) == {"eos_token": "</s>", "pad_token": "a/b"}
+    with pytest.raises(ModelError, match="quantised"):
+        cleaned("config.json", {"quantization_config": {"quant_method": "evil"}})
+
+
+def test_a_snapshot_of_the_hub_may_link_to_its_own_blobs_and_nowhere_else(tmp_path: Path) -> None:
+    repository = tmp_path / "models--user--model"
+    snapshot, blobs = repository / "snapshots" / ("0" * 40), repository / "blobs"
+    for folder in (snapshot, blobs):
+        folder.mkdir(parents=True)
+    (blobs / "abc").write_text('{"a": 1}')
+    (snapshot / "config.json").symlink_to("../../blobs/abc")
+    with shown(snapshot, ["*.json"]) as view:
+        assert json.loads((view / "config.json").read_text()) == {"a": 1}
+    assert not view.exists()
+    (tmp_path / "secret").write_text("{}")
+    (snapshot / "other.json").symlink_to("../../../secret")
+    with pytest.raises(ModelError, match="link to a file outside"), shown(snapshot, ["*.json"]):
+        pass
