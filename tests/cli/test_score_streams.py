@@ -164,7 +164,8 @@ def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path, photos: Path, 
     command = [*SYNOOD, "score", "photos", "-o", f"/dev/fd/{write}", "--head", str(playground_study.head)]
     done = subprocess.run(command, check=False, cwd=tmp_path, stderr=subprocess.PIPE, text=True, pass_fds=[write])
     os.close(write)
-    assert (done.returncode, done.stderr) == (1, "")
+    said = [line for line in done.stderr.splitlines() if "belongs to a CLIP" not in line]
+    assert (done.returncode, said) == (1, [])
 
 
 def test_a_file_is_gone_on_with(score: Any, photos: Path) -> None:

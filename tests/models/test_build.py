@@ -34,6 +34,7 @@ def captioner(spec: ModelSpec, encoder: ImageTextEncoder | None = None) -> Capti
         timeout=1.0,
         attempts=1,
         backoff=0.1,
+        key_env=None,
         encoder=encoder,
         vocabulary=["sky", "sand", "sea"],
         tag_template="a photo of {}",

@@ -178,7 +178,7 @@ def test_the_same_artifacts_give_the_same_page(store: Store, study: Study, tmp_p
 
 def test_a_place_that_cannot_be_written(store: Store, study: Study, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"page\.html: a file of that name is in the way"):
+    with pytest.raises(StoreError, match=r"page\.html: a part of the path is a file, not a folder"):
         write_report(store, study.evaluation, tmp_path / "file" / "page.html")
 
 

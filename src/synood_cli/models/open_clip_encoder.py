@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import open_clip
@@ -296,7 +296,7 @@ def _image_weights(path: Path) -> tuple[dict[str, Tensor], int]:
                 return {name: file.get_tensor(name) for name in kept}, sum(others) + ("logit_scale" in kept)
     try:
         state: dict[str, Tensor] = open_clip.factory.load_state_dict(str(path), weights_only=True)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise ModelError(
             f"{printable(str(path))} holds more than weights, and other Python objects are not loaded",
             hint="where you trust it, save its weights alone: torch.save(model.state_dict(), 'checkpoint.pt')",
