@@ -207,7 +207,7 @@ def test_bytes_that_changed_on_the_way_are_refused(hub: Hub, commit: str, files:
 
 
 def clip_of_content(folder: Path) -> ModelSpec:
-    digest = folder_digest(folder, sha256_file)
+    digest = folder_digest(folder, "open_clip", sha256_file)
     return OPENAI.model_copy(update={"name": str(folder), "pretrained": None, "revision": digest})
 
 

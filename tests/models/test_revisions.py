@@ -56,28 +56,32 @@ def test_a_folders_revision_is_its_content_wherever_it_lies(checkpoints: Checkpo
     assert len(str(here)) == 64
 
 
-def test_a_folders_digest_by_hand(tmp_path: Path) -> None:
-    for name in ("b.txt", "a/c.txt", ".hidden", ".cache/x", "README.md", "a/readme.txt"):
+def test_the_digest_of_a_folder_is_that_of_its_model_files(tmp_path: Path) -> None:
+    ours = ("model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors")
+    others = ("notes.txt", "README.md", ".hidden", ".cache/config.json", "logs/config.json", "model.bin", "unet/x.log")
+    for name in (*ours, *others):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    lines = [f"{name}\0{hashlib.sha256(name.encode()).hexdigest()}\n" for name in ("a/c.txt", "b.txt")]
-    assert folder_digest(tmp_path, digest) == hashlib.sha256("".join(lines).encode()).hexdigest()
+    os.mkfifo(tmp_path / "unet" / "pipe.safetensors")
+    lines = [f"{name}\0{hashlib.sha256(name.encode()).hexdigest()}\n" for name in ours]
+    assert folder_digest(tmp_path, "diffusers", digest) == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert folder_digest(tmp_path, "timm", digest) == hashlib.sha256().hexdigest()
 
 
 def test_renaming_a_file_changes_the_digest(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("x")
-    before = folder_digest(tmp_path, digest)
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert folder_digest(tmp_path, digest) != before
+    (tmp_path / "model.safetensors").write_text("x")
+    before = folder_digest(tmp_path, "timm", digest)
+    (tmp_path / "model.safetensors").rename(tmp_path / "other.safetensors")
+    assert folder_digest(tmp_path, "timm", digest) != before
 
 
 def test_links_into_a_hub_cache_are_read_through(tmp_path: Path) -> None:
     (tmp_path / "blob").write_text("x")
     (tmp_path / "linked").mkdir()
-    (tmp_path / "linked" / "model.bin").symlink_to(tmp_path / "blob")
+    (tmp_path / "linked" / "model.safetensors").symlink_to(tmp_path / "blob")
     (tmp_path / "copied").mkdir()
-    (tmp_path / "copied" / "model.bin").write_text("x")
-    assert folder_digest(tmp_path / "linked", digest) == folder_digest(tmp_path / "copied", digest)
+    (tmp_path / "copied" / "model.safetensors").write_text("x")
+    assert folder_digest(tmp_path / "linked", "timm", digest) == folder_digest(tmp_path / "copied", "timm", digest)
 
 
 def test_a_hub_ids_branch_becomes_the_cached_commit(cache: Path) -> None:

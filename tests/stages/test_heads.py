@@ -30,23 +30,23 @@ def content(name: str, revision: str) -> ModelSpec:
 
 
 def test_the_bundled_clip_is_found_by_its_content() -> None:
-    digest = folder_digest(BUNDLED_CLIP, sha256_file)
+    digest = folder_digest(BUNDLED_CLIP, "open_clip", sha256_file)
     spec = head_clip(description(model=content(f"sha256:{digest}", digest)), "head", sha256_file)
     assert spec == content(str(BUNDLED_CLIP), digest)
 
 
 def test_a_clip_is_found_where_it_is_said_to_be(tmp_path: Path) -> None:
-    (tmp_path / "weights").write_text("x")
-    digest = folder_digest(tmp_path, sha256_file)
+    (tmp_path / "model.safetensors").write_text("x")
+    digest = folder_digest(tmp_path, "open_clip", sha256_file)
     info = description(model=content(f"sha256:{digest}", digest))
     assert head_clip(info, "head", sha256_file, [tmp_path]).folder == tmp_path
-    (tmp_path / "weights").write_text("y")
+    (tmp_path / "model.safetensors").write_text("y")
     with pytest.raises(ModelError, match="which is not here"):
         head_clip(info, "head", sha256_file, [tmp_path])
 
 
 def test_a_place_that_is_given_goes_before_all_others(tmp_path: Path) -> None:
-    digest = folder_digest(BUNDLED_CLIP, sha256_file)
+    digest = folder_digest(BUNDLED_CLIP, "open_clip", sha256_file)
     shutil.copytree(BUNDLED_CLIP, tmp_path / "moved")
     (tmp_path / "other").mkdir()
     for name in (f"sha256:{digest}", str(BUNDLED_CLIP)):
@@ -70,7 +70,7 @@ def test_a_checkpoint_file_that_is_given_is_the_weights_of_the_named_architectur
 
 
 def test_a_folder_that_is_gone_is_looked_for_by_its_content(tmp_path: Path) -> None:
-    digest = folder_digest(BUNDLED_CLIP, sha256_file)
+    digest = folder_digest(BUNDLED_CLIP, "open_clip", sha256_file)
     gone = description(model=content(str(tmp_path / "gone"), digest))
     assert head_clip(gone, "head", sha256_file).folder == BUNDLED_CLIP
     with pytest.raises(ModelError, match="which is not here"):

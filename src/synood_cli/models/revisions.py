@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from synood_cli.errors import ModelError
+from synood_cli.models.model_files import FILES, existing
 from synood_cli.records import ModelSpec
 
 HUB_TIMEOUT = 5.0
@@ -23,7 +24,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 def resolve_revision(spec: ModelSpec, file_digest: Callable[[Path], str]) -> ModelSpec:
     """`spec` with the revision that fixes its weights, as far as it can be known without the network failing the run:
 
-    - a folder: the digest of its files' paths and contents (`file_digest` gives a file's);
+    - a folder: the digest of its model files' paths and contents (`file_digest` gives a file's);
     - a hub id: the commit that its branch means: in the local cache, else on the hub; a commit stays;
     - a built-in timm name: the commit of the repository that timm loads it from, else its weight tag;
     - a built-in open_clip name: its weight tag, or the digest of its checkpoint file.
@@ -33,7 +34,7 @@ def resolve_revision(spec: ModelSpec, file_digest: Callable[[Path], str]) -> Mod
     if spec.adapter in ("openai-server", "clip-tags"):
         return spec
     if spec.folder is not None:
-        return spec.model_copy(update={"revision": folder_digest(spec.folder, file_digest)})
+        return spec.model_copy(update={"revision": folder_digest(spec.folder, spec.adapter, file_digest)})
     if spec.name.startswith(("local-dir:", "/", ".", "~")):
         return spec
     if spec.adapter == "open_clip" and "/" not in spec.name:
@@ -74,7 +75,7 @@ def located(spec: ModelSpec, places: Iterable[Path], file_digest: Callable[[Path
     digest = str(getattr(spec, field)).removeprefix(BY_CONTENT)
     for place in places:
         if place.is_dir() and field == "name":
-            found = folder_digest(place, file_digest)
+            found = folder_digest(place, spec.adapter, file_digest)
         elif place.is_file() and field == "pretrained":
             found = file_digest(place)
         else:
@@ -89,15 +90,13 @@ def located(spec: ModelSpec, places: Iterable[Path], file_digest: Callable[[Path
     )
 
 
-def folder_digest(folder: Path, file_digest: Callable[[Path], str]) -> str:
-    """SHA-256, in hex, over the sorted (path, content digest) of a folder's files, hidden files and READMEs aside."""
+def folder_digest(folder: Path, adapter: str, file_digest: Callable[[Path], str]) -> str:
+    """SHA-256, in hex, over the sorted (path, content digest) of the files in `folder` that belong to a model of the
+    library `adapter`. Nothing else beside them counts, nor is looked at: the folder may be anything."""
     digest = hashlib.sha256()
-    relative = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    for name in relative:
-        parts = name.split("/")
-        if any(part.startswith(".") for part in parts) or parts[-1].upper().startswith("README"):
-            continue
-        digest.update(os.fsencode(name) + b"\0" + file_digest(folder / name).encode() + b"\n")
+    for name in existing(folder, FILES[adapter]):
+        if (folder / name).is_file():
+            digest.update(os.fsencode(name) + b"\0" + file_digest(folder / name).encode() + b"\n")
     return digest.hexdigest()
 
 
