@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -275,3 +276,14 @@ def test_doctor_with_and_without_a_workspace(selected: Path, monkeypatch: pytest
     (selected / "synood.db").write_bytes(b"damaged" * 1000)
     damaged = run_synood("doctor", "-w", selected, "--json").json
     assert "file is not a database" in damaged["workspace"]["state"]
+
+
+@pytest.mark.parametrize("name", ["~nobody/clip", "./nowhere", "a b/c", "x" * 200 + "/y", "--/.."])
+def test_doctor_names_models_that_no_hub_can_have(workspace: Path, name: str) -> None:
+    (workspace / "synood.toml").write_text(f"[models]\nclip = {json.dumps(name)}\n")
+    done = run_synood("doctor", "-w", workspace, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert {m["role"]: m["where"] for m in done.json["models"]}["clip"] in (
+        "no such folder",
+        "not on this machine: downloaded when needed",
+    )

@@ -176,6 +176,19 @@ def test_the_same_artifacts_give_the_same_page(store: Store, study: Study, tmp_p
     assert paths[0].read_bytes() == report(store, study.evaluation).html.encode()
 
 
+def test_a_link_in_the_workspace_is_replaced_and_not_followed(store: Store, study: Study, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    page = store.workspace.reports / "eval@1.html"
+    page.symlink_to(precious)
+    write_report(store, study.evaluation, page)
+    assert (precious.read_text(), page.is_symlink()) == ("precious", False)
+    (store.workspace.reports / "elsewhere").symlink_to(tmp_path)
+    with pytest.raises(StoreError, match="is a symbolic link"):
+        write_report(store, study.evaluation, store.workspace.reports / "elsewhere" / "precious")
+    assert precious.read_text() == "precious"
+
+
 def test_a_place_that_cannot_be_written(store: Store, study: Study, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"page\.html: a part of the path is a file, not a folder"):

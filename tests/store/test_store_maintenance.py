@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -208,6 +209,20 @@ def test_gc_removes_strays_and_keeps_artifacts(store: Store) -> None:
     assert (unfinished.folder / "b").exists()
     assert gc(store, unfinished=False, superseded=False, dry_run=False) == []
     assert list(verify(store)) == []
+
+
+@pytest.mark.parametrize("finish", [True, False])
+def test_an_artifact_that_is_a_link_costs_nobody_a_file(store: Store, tmp_path: Path, finish: bool) -> None:
+    made = make(store, files={"a": b"12345"}, finish=finish)
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / f"{TEMPORARY}page").write_text("precious")
+    (victim / "a").write_text("precious")
+    shutil.rmtree(made.folder)
+    made.folder.symlink_to(victim)
+    assert bool(list(verify(store))) == finish
+    gc(store, unfinished=True, superseded=True, dry_run=False)
+    assert sorted(path.read_text() for path in victim.iterdir()) == ["precious", "precious"]
 
 
 def test_gc_of_what_was_interrupted(store: Store) -> None:

@@ -121,6 +121,8 @@ def _where(spec: ModelSpec) -> str:
         return f"server {spec.url}"
     if spec.folder is not None:
         return "local folder"
+    if spec.name.startswith(("local-dir:", "/", ".", "~")):
+        return "no such folder"
     repository = _repository(spec)
     return "model cache" if repository and _cached(repository) else "not on this machine: downloaded when needed"
 
@@ -138,9 +140,14 @@ def _repository(spec: ModelSpec) -> str | None:
 
 def _cached(repository: str) -> bool:
     from huggingface_hub import constants
+    from huggingface_hub.errors import HFValidationError
     from huggingface_hub.file_download import repo_folder_name
 
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model") / "snapshots"
+    try:
+        name = repo_folder_name(repo_id=repository, repo_type="model")
+    except HFValidationError:  # no hub has a repository of that name
+        return False
+    folder = Path(constants.HF_HUB_CACHE) / name / "snapshots"
     return any(path.suffix in WEIGHTS for path in folder.rglob("*"))
 
 

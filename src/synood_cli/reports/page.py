@@ -14,6 +14,7 @@ from synood_cli.reports.detection import detection
 from synood_cli.reports.failures import SHOWN, failures
 from synood_cli.reports.lineage import changed_settings, trace, tree, used_models
 from synood_cli.reports.training import labels, losses
+from synood_cli.store.files import write_inside
 from synood_cli.store.outputs import write_output
 from synood_cli.store.store import Artifact, Store
 
@@ -28,9 +29,13 @@ class Page(NamedTuple):
 
 
 def write_report(store: Store, subject: Artifact, path: Path) -> list[str]:
-    """Write the report about `subject` to `path`; returns the names of its parts."""
-    page = report(store, subject)
-    write_output(path, page.html.encode("utf-8"))
+    """Write the report about `subject` to `path`; returns the names of its parts. In the workspace a link of that name
+    is replaced, elsewhere it is followed."""
+    page, root = report(store, subject), store.workspace.root
+    if path.is_relative_to(store.workspace.reports):
+        write_inside(root, str(path.relative_to(root)), page.html.encode("utf-8"))
+    else:
+        write_output(path, page.html.encode("utf-8"))
     return page.parts
 
 

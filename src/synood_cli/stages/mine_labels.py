@@ -18,6 +18,7 @@ from synood_cli.data.wordnet import (
     read_candidates,
 )
 from synood_cli.errors import SynoodError, UsageError
+from synood_cli.models.checkpoint_file import activation_note
 from synood_cli.models.revisions import resolve_revision
 from synood_cli.records import ModelSpec, composed, printable
 from synood_cli.stages.class_names import label_text
@@ -103,6 +104,8 @@ def mine_labels(
     )
     if draft.artifact.reused:
         return draft.artifact
+    if note := activation_note(spec.name, spec.pretrained):
+        run.note(note)
     labels = embedded_labels(run, settings, spec, selection, candidate_pool(run, settings, candidates))
     images = embed_selection(run, spec, selection, settings.precision)
     surface_failures(draft, [images])

@@ -103,7 +103,8 @@ def is_regular(path: Path, size: int) -> bool:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """Every file below `folder`, sorted; a link counts as a file, wherever it leads."""
-    return (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+    found = [] if folder.is_symlink() else sorted(folder.rglob("*"))
+    return (path for path in found if path.is_symlink() or not path.is_dir())
 
 
 def remove(path: Path) -> None:
