@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from published import HOSTILE, OPENAI, Files, description, files_of, put_head, t
 from synood_cli.errors import HubError, ModelError, StoreError, UsageError
 from synood_cli.hub.address import HubAddress
 from synood_cli.hub.push import push_files, target
-from synood_cli.records import ModelSpec
+from synood_cli.records import ModelSpec, printable
 from synood_cli.store.draft import Draft
 from synood_cli.store.heads import Head
 from synood_cli.store.store import Artifact, Store
@@ -255,3 +256,31 @@ def test_a_revision_has_to_go_with_the_address() -> None:
     for address, revision in (("./folder", "v1"), ("user/head@v1", "v2")):
         with pytest.raises(UsageError, match="does not go with"):
             target(address, revision)
+
+
+def test_a_push_that_fails_leaves_the_head_that_was_there(tmp_path: Path) -> None:
+    old = {"head.json": b"old", "head.safetensors": b"old", "README.md": b"old"}
+    push_files(old, tmp_path / "head", private=False)
+    new = {"head.json": b"new", "head.safetensors": b"x" * 300_000, "README.md": b"new"}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(StoreError, match=r"head\.safetensors"):
+            push_files(new, tmp_path / "head", private=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "head").iterdir()} == old
+    push_files(new, tmp_path / "head", private=False)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "head").iterdir()} == new
+
+
+@pytest.mark.parametrize(
+    "license_",
+    ["mit\ninjected: true", "mit\n---\n# Owned", "a: b", "'\"", "{{ 7 * 7 }}", "- x", "!!python/name:os.system"],
+)
+def test_a_licence_is_one_value_of_the_cards_metadata(store: Store, head: Artifact, license_: str) -> None:
+    card = files_of(store, head, license=license_)["README.md"].decode()
+    data = ModelCard(card).data
+    assert data.license == printable(license_)
+    assert "injected" not in data.to_dict()
+    assert "# Owned" not in card.splitlines()

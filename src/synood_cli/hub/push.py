@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from synood_cli.hub.card import CARD_FILE, model_card
 from synood_cli.hub.client import USER_AGENT, hub_errors
 from synood_cli.models.revisions import by_content
 from synood_cli.records import printable
-from synood_cli.store.files import sha256_bytes, write_atomic
+from synood_cli.store.files import disk_errors, sha256_bytes, sync
 from synood_cli.store.heads import INFO_FILE, TENSOR_FILE, Head, HeadInfo, info_bytes
+from synood_cli.store.outputs import new_file, output_lock
 from synood_cli.store.publication import (
     Ancestor,
     Evaluation,
@@ -72,8 +74,7 @@ def push_files(files: Mapping[str, bytes], place: HubAddress | Path, *, private:
     Raises HubError when the hub does not take them, UsageError when a repository that was to be private is public.
     """
     if isinstance(place, Path):
-        for name, content in files.items():
-            write_atomic(place / name, content)
+        _replace_files(files, place)
         return str(place.resolve())
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -91,6 +92,17 @@ def push_files(files: Mapping[str, bytes], place: HubAddress | Path, *, private:
             repository, operations, commit_message="Publish a head with synood", revision=place.revision
         )
     return f"{repository}@{commit.oid}"
+
+
+def _replace_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Put the files into `folder`: none is replaced before all of them are on the disk."""
+    with output_lock(folder / INFO_FILE), ExitStack() as renames:
+        for name, content in files.items():
+            scratch = renames.enter_context(new_file(folder / name))
+            with disk_errors(folder / name), scratch.open("xb") as file:
+                file.write(content)
+                file.flush()
+                sync(file.fileno())
 
 
 def newest_evaluation(store: Store, head: Artifact, method: str) -> Evaluation | None:
