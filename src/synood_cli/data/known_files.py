@@ -40,13 +40,14 @@ class KnownFile(NamedTuple):
 
 
 class UntouchedImage(NamedTuple):
-    """The image at `place`, as long as the file that holds it, `container`, has this size and modification time: those
-    by which its set is known."""
+    """The image at `place`, as long as the file that holds it, `container`, has this size, modification time and change
+    time: those by which its set is known."""
 
     place: Place
     container: Path
     size: int
     modified_ns: int
+    changed_ns: int
 
     def read(self) -> bytes:
         """The image as it is encoded. Raises ItemError as read_image does, and where the file was touched."""
@@ -60,7 +61,7 @@ class UntouchedImage(NamedTuple):
         return content
 
     def _check(self, status: os.stat_result) -> None:
-        if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
+        if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) != self[2:]:
             raise ItemError(TOUCHED)
 
 
@@ -72,7 +73,8 @@ def untouched(place: Place) -> Place:
         status = file.stat()
     except (OSError, ValueError):
         return place
-    return UntouchedImage(place, file, status.st_size, status.st_mtime_ns) if file.is_file() else place
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return UntouchedImage(place, file, status.st_size, *times) if file.is_file() else place
 
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:

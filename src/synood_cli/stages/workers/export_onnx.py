@@ -130,7 +130,8 @@ def _metadata(info: HeadInfo, name: str) -> dict[str, str]:
 
 def _checked(graph: Graph, images: Tensor, head: Head, path: Path) -> Checked:
     """Compare on one image alone, and on the others at once."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    # As bytes: onnxruntime opens no path that is not UTF-8.
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     found: list[list[NDArray[np.float32]]] = []
     wanted: list[tuple[Tensor, ...]] = []
     features: list[Tensor] = []
