@@ -51,6 +51,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield running
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[Hub]:
+    """Another host, as far as a client can tell: another port."""
+    from hub_server import serving
+
+    with serving() as other:
+        yield other
+
+
 @pytest.fixture(scope="session")
 def playground_study(tmp_path_factory: pytest.TempPathFactory) -> PlaygroundStudy:
     """Scenes of the playground, and heads of its CLIP. To be read, not written to."""

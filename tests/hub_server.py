@@ -181,7 +181,8 @@ class Handler(BaseHTTPRequestHandler):
             if oid is None:
                 self._refuse(404, "RevisionNotFound")
                 return
-            siblings = [{"rfilename": path} for path in found.commits[oid]]
+            sizes = "blobs=true" in urlsplit(self.path).query
+            siblings = [described(path, content, sizes) for path, content in found.commits[oid].items()]
             self.answer(200, {"id": repository, "sha": oid, "private": found.private, "siblings": siblings})
 
     def branch(self, repository: str, branch: str) -> None:
@@ -263,6 +264,16 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = cut
 
 
+def described(path: str, content: bytes, sizes: bool = True) -> dict[str, Any]:
+    """How the hub lists a file: weights by their SHA-256, as git LFS keeps them, others by their git blob."""
+    if not sizes:
+        return {"rfilename": path}
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    lfs = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+    large = {"lfs": lfs} if path.endswith(".safetensors") else {}
+    return {"rfilename": path, "size": len(content), "blobId": blob, **large}
+
+
 def _etag(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -282,12 +293,20 @@ ROUTES = [
 ]
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that hang up."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serving() -> Iterator[Hub]:
     """A hub that answers while the block runs."""
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
     hub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

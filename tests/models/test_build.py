@@ -129,7 +129,7 @@ def test_a_folder_that_lost_a_part_says_to_complete_it(checkpoints: Checkpoints,
 
 
 OFFLINE = """
-from synood_cli.errors import ModelError
+from synood_cli.errors import HubError
 from synood_cli.models.build import build_classifier, build_encoder, build_inpainter
 from synood_cli.models.transformers_captioner import TransformersCaptioner
 from synood_cli.records import ModelSpec
@@ -141,12 +141,12 @@ builders = [("open_clip", build_encoder), ("diffusers", build_inpainter), ("timm
 for adapter, build in [*builders, ("transformers", captioner)]:
     try:
         build(ModelSpec(adapter=adapter, name="nobody/nothing"), "cpu", "fp32")
-    except ModelError as error:
+    except HubError as error:
         print(adapter, "nobody/nothing" in error.message, "hf download" in error.hint)
 for adapter, name, build in (("timm", "resnet50.tv2_in1k", build_classifier), ("open_clip", "ViT-B-16", build_encoder)):
     try:
         build(ModelSpec(adapter=adapter, name=name, pretrained="openai"), "cpu", "fp32")
-    except ModelError as error:
+    except HubError as error:
         print(name, "HF_HUB_OFFLINE" in error.hint)
 """
 
@@ -187,7 +187,7 @@ def run_python(program: str, *arguments: str, **environment: str) -> subprocess.
     )
 
 
-def test_an_unreachable_hub_is_a_model_error_that_says_what_to_try(tmp_path: Path) -> None:
+def test_a_hub_that_must_not_be_asked_is_an_error_that_says_what_to_try(tmp_path: Path) -> None:
     done = run_python(OFFLINE, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
     assert done.stdout.splitlines() == [
         "open_clip True True",

@@ -8,20 +8,12 @@ A KEY is a digest, and a COMMIT is 40 hexadecimal digits: no name that a hub or 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from synood_cli.hub.address import HubAddress
 from synood_cli.hub.verify import FILES
+from synood_cli.hub_client.wanted import MAIN, is_commit
 from synood_cli.store.files import sha256_bytes, write_atomic
-
-MAIN = "main"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-def is_commit(revision: object) -> bool:
-    """Whether `revision` is a whole commit id, which can never mean anything else."""
-    return isinstance(revision, str) and _COMMIT.fullmatch(revision) is not None
 
 
 def known_commit(address: HubAddress) -> str | None:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from synood_cli.errors import ModelError, StoreError, UsageError
 from synood_cli.hub.address import HubAddress, parse_address
-from synood_cli.hub.cache import MAIN, head_folder, is_commit, is_complete, known_commit, remember
-from synood_cli.hub.client import NotReachedError, not_reached
-from synood_cli.hub.download import ask_commit, download
+from synood_cli.hub.cache import head_folder, is_complete, known_commit, remember
+from synood_cli.hub.download import ask_commit, download, wanted_head
 from synood_cli.hub.verify import FILES, check_tensors, foreign_head, parse_foreign, tensor_size
+from synood_cli.hub_client.wanted import MAIN, NotReachedError, is_commit, not_reached, offline
 from synood_cli.models.known_clips import chosen_by_name, require_trust
 from synood_cli.models.revisions import located, named_by_content
 from synood_cli.playground import BUNDLED_CLIP
@@ -125,11 +125,11 @@ def _download(address: HubAddress, force: bool) -> Fetched:
     that of the commit which it meant when it was last fetched."""
     known = known_commit(address)
     try:
-        if _offline() and (known is None or not is_complete(head_folder(address, known))):
-            raise not_reached(str(address), "it must not be asked")
-        commit = known if known and (is_commit(address.revision) or _offline()) else ask_commit(address)
+        if offline() and (known is None or not is_complete(head_folder(address, known))):
+            raise not_reached(wanted_head(address), "it must not be asked")
+        commit = known if known and (is_commit(address.revision) or offline()) else ask_commit(address)
         folder = head_folder(address, commit)
-        if not is_complete(folder) or (force and not _offline()):
+        if not is_complete(folder) or (force and not offline()):
             _fetch_into(folder, address, commit)
         remember(address, commit)
     except NotReachedError:
@@ -154,12 +154,6 @@ def _fetch_into(folder: Path, address: HubAddress, commit: str) -> None:
     check_tensors(got.tensors, infos[-1], where)
     write_atomic(folder / INFO_FILE, got.info)
     write_atomic(folder / TENSOR_FILE, got.tensors)
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _clip_place(store: Store, spec: ModelSpec, given: Path | None) -> tuple[str | None, str | None]:

@@ -79,13 +79,13 @@ def push_files(files: Mapping[str, bytes], place: HubAddress | Path, *, private:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api, repository = HfApi(user_agent=USER_AGENT), place.repository
-    with hub_errors(repository):
+    with hub_errors(HubAddress(repository)):
         api.create_repo(repository, private=private or None, exist_ok=True)
         public = private and not api.model_info(repository).private
     if public:
         raise UsageError(f"{repository} is there already, and public", hint="name another, or leave --private out")
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
-    with hub_errors(str(place)):
+    with hub_errors(place):
         if place.revision is not None:
             api.create_branch(repository, branch=place.revision, exist_ok=True)
         commit = api.create_commit(

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from synood_cli.errors import ModelError, SynoodError, UsageError
-from synood_cli.models.hub_files import first_line, hub_id
+from synood_cli.hub_client.wanted import reason_of
+from synood_cli.models.hub_files import hub_id
 from synood_cli.models.model_files import settings
 from synood_cli.records import ModelSpec, Precision, local, printable
 
@@ -76,7 +77,7 @@ def loading(spec: ModelSpec, role: str, library: str) -> Iterator[None]:
     except Exception as error:
         logging.getLogger(__name__).debug("cannot load %s", spec.name, exc_info=True)
         raise ModelError(
-            f"cannot load {spec.name!r:.200} as {role}: {first_line(error)}", hint=_what_next(spec, role, library)
+            f"cannot load {spec.name!r:.200} as {role}: {reason_of(error)}", hint=_what_next(spec, role, library)
         ) from error
     finally:
         root.removeHandler(silence)

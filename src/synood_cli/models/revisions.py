@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from synood_cli.errors import ModelError
+from synood_cli.errors import ModelError, SynoodError
+from synood_cli.models.hub_files import ask_commit, known_commit
 from synood_cli.models.model_files import FILES, existing
 from synood_cli.records import ModelSpec
 
@@ -17,8 +17,6 @@ HUB_TIMEOUT = 5.0
 
 BY_CONTENT = "sha256:"
 """In front of a digest: weights that are named by their content, wherever they lie."""
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def resolve_revision(spec: ModelSpec, file_digest: Callable[[Path], str]) -> ModelSpec:
@@ -105,21 +103,8 @@ def hub_commit(repository: str, revision: str | None) -> str | None:
 
     The cache comes first: what is on this machine is what a run would use, and the answer needs no network.
     """
-    from huggingface_hub import constants, model_info
-    from huggingface_hub.file_download import repo_folder_name
-
-    branch = revision or constants.DEFAULT_REVISION
-    if _COMMIT.fullmatch(branch):
-        return branch
     try:
-        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
-        return (folder / "refs" / branch).read_text(encoding="utf-8").strip()
-    except ValueError:  # no name that a hub repository can have
-        return None
-    except OSError:
-        if constants.HF_HUB_OFFLINE:
-            return None
-    try:
-        return model_info(repository, revision=branch, timeout=HUB_TIMEOUT).sha
-    except Exception:  # the network fails in many ways, and none of them may stop a run that works without it
+        commit = known_commit(repository, revision)
+        return commit or ask_commit(repository, revision, HUB_TIMEOUT)
+    except SynoodError:  # the hub does not answer, or has no such model: no run stops that works without it
         return None
