@@ -10,6 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -38,6 +39,7 @@ from synood_cli.cli.output import Output
 from synood_cli.cli.result import finish, show_passed_over, show_plan
 from synood_cli.config import STAGES, Execution, Models
 from synood_cli.errors import StoreError
+from synood_cli.paths import require_possible
 from synood_cli.settings_file import Config
 from synood_cli.store.workspace import Workspace
 
@@ -245,6 +247,24 @@ def _output(said: dict[str, Any]) -> Output:
     return Output(json=said["json"], quiet=said["quiet"], verbose=said["verbose"], color=not said["no_color"])
 
 
+_PLACES = (
+    *("inputs", "head", "address", "file", "suite", "candidates"),
+    *("clip", "pretrained", "captioner", "inpainter", "classifier"),
+)
+"""Texts that may be paths."""
+
+
+def _require_paths(said: dict[str, Any]) -> None:
+    """Raise UsageError for a path on the command line that the system refuses, before anything is done."""
+    for name, value in said.items():
+        values = value if isinstance(value, list) else [value]
+        if name == "ood":
+            values = [Path(pair.partition("=")[2]) for pair in values if pair]
+        for each in values:
+            if isinstance(each, Path) or (name in _PLACES and each):
+                require_possible(each)
+
+
 def _exposing(
     options: Sequence[inspect.Parameter], call: Callable[[Function, dict[str, Any], dict[str, Any]], None]
 ) -> Callable[[Function], Function]:
@@ -261,6 +281,7 @@ def _exposing(
 
         @functools.wraps(function)
         def command(**said: Any) -> None:
+            _require_paths(said)
             call(given, {p.name: said.pop(p.name) for p in own}, said)
 
         exposed = inspect.Signature([*own, *options])

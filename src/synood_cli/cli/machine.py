@@ -28,8 +28,12 @@ def refusal(error: BaseException) -> SynoodError | None:
             hint="what is finished is kept: try a smaller --batch-size or fewer --workers, or raise `ulimit -v`",
         )
     if isinstance(error, OSError):
+        from synood_cli.paths import REASONS, refused, shown  # with pydantic, which takes longer than the help page
+
+        if error.errno in REASONS and _is_path(error):
+            return refused(os.fsdecode(error.filename), error)
         reason = error.strerror or text or type(error).__name__
-        where = "" if error.filename is None else f": {os.fsdecode(error.filename):.300}" if _is_path(error) else ""
+        where = f": {shown(os.fsdecode(error.filename))}" if _is_path(error) else ""
         return SynoodError(f"{reason}{where}", hint="what is finished is kept; --verbose shows where it came from")
     if isinstance(error, RuntimeError) and "home directory" in text:  # Path.expanduser, Path.home
         return SynoodError("the home folder of that user is not known", hint="name the folder itself, without ~")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from synood_cli import regular_file
 from synood_cli.errors import ItemError
+from synood_cli.paths import REASONS, ZERO_BYTE
 
 
 def access_problem(path: Path, error: OSError) -> str:
@@ -17,7 +18,7 @@ def access_problem(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "broken symbolic link" if path.is_symlink() else "no such file or folder"
     if error.errno == errno.ELOOP:
-        return "symbolic link loop"
+        return REASONS[errno.ELOOP]
     return (error.strerror or str(error)).lower()
 
 
@@ -39,9 +40,6 @@ def open_regular(path: Path) -> tuple[io.BufferedReader, os.stat_result]:
         raise ItemError(access_problem(path, error)) from error
     except ValueError as error:
         raise ItemError(ZERO_BYTE) from error
-
-
-ZERO_BYTE = "not a path: it holds a zero byte"
 
 
 def too_many_bytes(size: int, limit: int) -> str:

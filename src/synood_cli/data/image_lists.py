@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from synood_cli.data.access import ZERO_BYTE, access_problem, kind_problem
+from synood_cli.data.access import access_problem, kind_problem
 from synood_cli.data.image_sets import ImageSet
 from synood_cli.data.path_lists import OOD_LABEL, Line, read_lines
 from synood_cli.errors import UsageError
+from synood_cli.paths import ZERO_BYTE
 from synood_cli.records import ImageFile, printable
 from synood_cli.regular_file import open_regular
 

@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from synood_cli.data.access import ZERO_BYTE
 from synood_cli.data.encodings import MARK_BYTES, text_decoder
+from synood_cli.paths import ZERO_BYTE
 from synood_cli.records import printable
 
 OOD_LABEL = -1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from synood_cli.data.access import ZERO_BYTE, access_problem
+from synood_cli.data.access import access_problem
 from synood_cli.data.encodings import utf8
 from synood_cli.errors import UsageError
+from synood_cli.paths import ZERO_BYTE
 from synood_cli.records import printable
 from synood_cli.regular_file import read_regular
 

@@ -19,6 +19,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from synood_cli.data.identity import MISSING, content_sha256, settled, stamp_of, stamped_size
 from synood_cli.errors import StoreError, SynoodError, UsageError
+from synood_cli.paths import require_possible
 from synood_cli.records import printable
 from synood_cli.stages.score_rows import (
     COLUMNS,
@@ -165,6 +166,7 @@ def score_file(
                 yield write
             return
         about = path.with_name(path.name + ".head.json")
+        require_possible(about)
         if begun:
             _require_same_head(path, about, origin)
             _take_over(path, format_, origin.threshold, known, retry_failed=retry_failed)

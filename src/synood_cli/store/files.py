@@ -13,22 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from synood_cli.errors import StoreError
+from synood_cli.paths import REASONS, refused
 from synood_cli.records import printable
 
 TEMPORARY = ".writing-"
-_REASONS = {
+_REASONS = REASONS | {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "file too large",
     errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
-    errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EEXIST: "a file of that name is in the way",
-    errno.ENAMETOOLONG: "the name is too long",
     errno.EISDIR: "it is a folder",
     errno.EIO: "the disk does not answer as it should (input/output error)",
-    errno.ELOOP: "symbolic link loop",
     errno.ENOENT: "its folder does not exist, or can hold no files",
     errno.EBUSY: "it is in use by the system (a mount point?)",
     errno.ESTALE: "the network drive has lost it",
@@ -47,6 +44,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     except ConnectionError:  # a closed pipe too
         raise
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise refused(path, error) from error
         reason = _REASONS.get(error.errno or 0, (error.strerror or str(error)).lower())
         room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise StoreError(
