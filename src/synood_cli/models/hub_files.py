@@ -184,9 +184,11 @@ def _fetch(wanted: Wanted, commit: str, folder: Path, files: Sequence[HubFile]) 
     async def all_files(hub: Transfer) -> None:
         missing = [(file, _size(wanted, file)) for file in files if not (folder / file.name).is_file()]
         total = sum(size for _, size in missing)
-        if total > (free := shutil.disk_usage(arriving).free):
+        arrived = sum(path.stat().st_size for file, _ in missing if (path := _scratch(arriving, commit, file)).exists())
+        if total - arrived > (free := shutil.disk_usage(arriving).free):
             raise HubError(
-                f"{wanted.name} has {total:,} bytes, and {free:,} are free for the cache ({printable(str(arriving))})",
+                f"{total - arrived:,} bytes of {wanted.name} are still to come, and {free:,} are free for the cache "
+                f"({printable(str(arriving))})",
                 hint="make room, or name another place for the cache: HF_HOME",
             )
         hub.allow(total)
@@ -213,8 +215,7 @@ def _fetch(wanted: Wanted, commit: str, folder: Path, files: Sequence[HubFile]) 
 
 
 async def _fetch_file(hub: Transfer, commit: str, file: HubFile, size: int, arriving: Path, target: Path) -> None:
-    key = hashlib.sha256(f"{commit}/{file.name}".encode()).hexdigest()
-    scratch = arriving / f"{key}.incomplete"
+    scratch = _scratch(arriving, commit, file)
     with scratch.open("a+b") as content:
         if content.tell() > size:
             content.truncate(0)
@@ -232,6 +233,11 @@ async def _fetch_file(hub: Transfer, commit: str, file: HubFile, size: int, arri
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch.replace(target)
+
+
+def _scratch(arriving: Path, commit: str, file: HubFile) -> Path:
+    """Where a file of that commit is until it is whole."""
+    return arriving / f"{hashlib.sha256(f'{commit}/{file.name}'.encode()).hexdigest()}.incomplete"
 
 
 def _has_digest(path: Path, digest: str | None) -> bool:
