@@ -240,7 +240,7 @@ def test_ood_images_are_copied(score: Any, photos: Path) -> None:
     assert score("photos", "--copy-ood", "a", "--move-ood", "b").code == 2
     inside = ["photos", "-o", "t.csv", "--copy-ood", "photos/aside"]  # is not looked into, also where it is new
     assert [score(*inside, "--json").json["done"] for _ in range(2)] == [8, 0]
-    assert score("photos", "--move-ood", "s.csv/aside").code == 1
+    assert score("photos", "--move-ood", "s.csv/aside").code == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -260,6 +260,33 @@ def test_a_folder_that_grows_is_watched_until_interrupted(
     found = rows((tmp_path / "s.csv").read_text())
     assert found.keys() == {*PATHS, "photos/new.png"}
     assert found["photos/new.png"]["predicted_class"] == "snail"
+
+
+def test_what_is_watched_is_counted_once_and_an_interrupted_move_is_finished(
+    tmp_path: Path, photos: Path, playground_study: PlaygroundStudy, score: Any
+) -> None:
+    assert score("photos", "-o", "s.csv").code == 0
+    (photos / "x.heic").write_bytes(b"x")
+    (tmp_path / "aside/in").mkdir(parents=True)
+    ood = [path for path, row in rows((tmp_path / "s.csv").read_text()).items() if row["decision"] == "ood"]
+    blocked = Path(ood[0]).relative_to("photos")
+    (tmp_path / "aside" / blocked).parent.mkdir(exist_ok=True)
+    (tmp_path / "aside" / blocked).write_bytes(b"another")
+    head = ["--head", str(playground_study.head), "--threshold", str(THRESHOLD), "--json"]
+    command = [*SYNOOD, "score", "photos", "--watch", "-o", "s.csv", "--poll", "0.05", "--move-ood", "aside", *head]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_rows(tmp_path / "s.csv", 9)
+        shutil.copy(playground_study.ind / "snail/0.png", photos / "new.png")
+        wait_for_rows(tmp_path / "s.csv", 10)
+        time.sleep(0.5)  # some rounds more, in which nothing is counted again
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    said = json.loads(out)
+    told = ("done", "failed", "stuck", "skipped", "known_ood", "known_failed")
+    assert {name: said[name] for name in told} == dict(zip(told, (1, 1, 1, 8, len(ood), 0), strict=True))
+    assert err.count("stays where it is") == 1
+    assert [path for path in ood if (tmp_path / path).exists()] == ood[:1]
 
 
 def wait_for_rows(path: Path, count: int) -> None:

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from synood_cli.csv_text import FORMULA_STARTS, original
 from synood_cli.data.identity import stamp_of
 from synood_cli.errors import StoreError, UsageError
-from synood_cli.stages.score_file import Known, Origin, format_for, score_file
+from synood_cli.stages.score_file import Known, Origin, Told, format_for, score_file
 from synood_cli.stages.score_rows import COLUMNS, FILE_COLUMNS, as_csv, as_jsonl, text_writer
 
 ORIGIN = Origin("digest", "head@1", 0.5)
@@ -120,15 +120,15 @@ def image(path, content):
 def known(tmp_path):
     """What is known of one file, tmp_path/a.jpg, that was scored as b"one"."""
     with closing(Known()) as known:
-        known.add([image(tmp_path / "a.jpg", b"one")])
+        known.add([image(tmp_path / "a.jpg", b"one")], Told.ROW)
         yield known
 
 
 def test_a_file_that_was_not_touched_is_known_unread(tmp_path, known):
     path = tmp_path / "a.jpg"
-    assert known.untouched(str(path))
+    assert known.is_done(str(path))
     assert known.current(str(path)).says == "ood"
-    assert not known.untouched(str(tmp_path / "b.jpg"))
+    assert not known.is_done(str(tmp_path / "b.jpg"))
     assert known.current(str(tmp_path / "b.jpg")) is None
 
 
@@ -137,7 +137,7 @@ def test_a_file_of_the_same_content_is_known(tmp_path, known):
     (tmp_path / "b.jpg").write_bytes(b"one")
     (tmp_path / "b.jpg").replace(path)
     os.utime(path, (1, 1))
-    assert not known.untouched(str(path))
+    assert not known.is_done(str(path))
     assert known.current(str(path)).says == "ood"
 
 
@@ -148,9 +148,9 @@ def test_a_file_that_was_replaced_is_not_known_whatever_its_time_says(tmp_path, 
     (tmp_path / "b.jpg").write_bytes(content)
     (tmp_path / "b.jpg").replace(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert not known.untouched(str(path))
+    assert not known.is_done(str(path))
     assert known.current(str(path)) is None
-    known.add([image(path, content) | {"decision": "ind"}])
+    known.add([image(path, content) | {"decision": "ind"}], Told.ROW)
     assert known.current(str(path)).says == "ind"  # the last row counts
 
 
@@ -159,7 +159,7 @@ def test_a_file_that_is_gone_keeps_its_row_and_one_that_has_come_is_new(tmp_path
     path.unlink()
     assert known.current(str(path)).says == "ood"
     missing = tmp_path / "b.jpg"
-    known.add([row(str(missing), error="no such file") | {"stamp": stamp_of(missing)}])
+    known.add([row(str(missing), error="no such file") | {"stamp": stamp_of(missing)}], Told.ROW)
     assert known.current(str(missing)).says == "error"
     missing.write_bytes(b"here")
     assert known.current(str(missing)) is None
@@ -167,7 +167,7 @@ def test_a_file_that_is_gone_keeps_its_row_and_one_that_has_come_is_new(tmp_path
 
 def test_a_file_that_could_not_be_read_is_new_when_it_has_changed(tmp_path, known):
     path = tmp_path / "a.jpg"
-    known.add([row(str(path), error="truncated") | {"stamp": stamp_of(path)}])
+    known.add([row(str(path), error="truncated") | {"stamp": stamp_of(path)}], Told.ROW)
     assert known.current(str(path)).says == "error"
     os.utime(path, (1, 1))
     assert known.current(str(path)) is None
@@ -210,7 +210,7 @@ import resource, sys
 from contextlib import closing
 from pathlib import Path
 from synood_cli.errors import StoreError
-from synood_cli.stages.score_file import Known, Origin, score_file
+from synood_cli.stages.score_file import Known, Told, Origin, score_file
 from synood_cli.stages.score_rows import FILE_COLUMNS
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 row = dict.fromkeys(FILE_COLUMNS) | {"score": 0.25, "decision": "ood"}
@@ -341,3 +341,14 @@ def test_parquet_has_typed_columns_and_is_whole_or_absent(tmp_path):
             interrupted()
     assert parquet.read_table(path).num_rows == 1
     assert [each.name for each in tmp_path.iterdir()] == ["s.parquet"]
+
+
+def test_what_was_told_of_an_image_is_told_once(tmp_path):
+    path = tmp_path / "a.jpg"
+    with closing(Known()) as known:
+        known.add([image(path, b"one")], Told.NOTHING)
+        assert not known.is_done(str(path))
+        assert [known.first(str(path), Told.ROW) for _ in range(2)] == [True, False]
+        assert [known.first(str(path), Told.STUCK) for _ in range(2)] == [True, False]
+        assert not known.first(str(path), Told.ROW)
+        assert not known.first(str(tmp_path / "b.jpg"), Told.ROW)

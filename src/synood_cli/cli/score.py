@@ -154,10 +154,11 @@ def streamed(
 ) -> Summary:
     """Score a stream of images into a file or to stdout, and say at the end how many there were."""
     from synood_cli.data.inputs import find_images
+    from synood_cli.data.passed_over import PassedOver
     from synood_cli.data.set_aside import SetAside
     from synood_cli.data.watching import Watch
     from synood_cli.stages.score_file import Known
-    from synood_cli.stages.stream import stream_scores
+    from synood_cli.stages.stream import Summary, stream_scores
     from synood_cli.store.files import disk_errors
 
     _check(wish, output, said)
@@ -169,21 +170,28 @@ def streamed(
         with disk_errors(aside):
             aside.mkdir(parents=True, exist_ok=True)  # before the images are looked for, which leaves it out
     set_aside = SetAside(aside, move=wish.move is not None) if aside else None
-    with closing(Known()) as known, _rows_to(wish, output, scoring.origin(name), known, said) as write:
-        skip = set_aside.folder if set_aside else None
-        watch = Watch(wish.inputs, skip, known.untouched, seconds=execution.poll)
-        passed_over = watch.passed_over
-        summary = stream_scores(
-            scoring,
-            watch.rounds() if wish.watch else [find_images(wish.inputs, skip, wish.data_root, passed_over)],
-            write,
-            known,
-            output.progress,
-            limit=said["limit"],
-            set_aside=set_aside,
-            postpone=watch.postpone,
-            report=lambda path, reason: output.problem(f"{path} {reason}"),
-        )
+    summary, passed_over = Summary(), PassedOver()
+    try:
+        with closing(Known()) as known, _rows_to(wish, output, scoring.origin(name), known, said) as write:
+            skip = set_aside.folder if set_aside else None
+            watch = Watch(wish.inputs, skip, known.is_done, passed_over, seconds=execution.poll)
+            stream_scores(
+                scoring,
+                watch.rounds() if wish.watch else [find_images(wish.inputs, skip, wish.data_root, passed_over)],
+                write,
+                known,
+                output.progress,
+                limit=said["limit"],
+                set_aside=set_aside,
+                postpone=watch.postpone,
+                report=lambda path, reason: output.problem(f"{path} {reason}"),
+                summary=summary,
+            )
+    except KeyboardInterrupt:
+        if wish.watch:  # which ends in no other way
+            _tell(summary, passed_over, wish, output, scoring, name)
+        raise
+    _require_images(summary, passed_over, wish)
     _tell(summary, passed_over, wish, output, scoring, name)
     return summary
 
@@ -241,13 +249,16 @@ def _rows_to(wish: Wish, output: Output, origin: Origin, known: Known, said: dic
         yield write
 
 
-def _tell(summary: Summary, passed_over: PassedOver, wish: Wish, output: Output, scoring: Scoring, name: str) -> None:
+def _require_images(summary: Summary, passed_over: PassedOver, wish: Wish) -> None:
     seen = summary.done + summary.failed + summary.skipped
     if not seen and all(Path(given).is_dir() for given in wish.inputs):
         others = f"; {passed_over}" if passed_over.files else ""
         raise UsageError(
             f"there are no images in {', '.join(wish.inputs)}{others}", hint="images end in .jpg, .png, .webp, …"
         )
+
+
+def _tell(summary: Summary, passed_over: PassedOver, wish: Wish, output: Output, scoring: Scoring, name: str) -> None:
     facts = {"output": str(wish.to) if wish.to else None, "head": name, "threshold": scoring.threshold}
     output.document({**facts, **asdict(summary), "passed_over": passed_over.document()})
     there = f", {summary.skipped} were there already" if summary.skipped else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,10 @@ class _Arrival:
 
 class Watch:
     """Looks into folders every `seconds`, without end. An image is taken once it looks as it did in the round before,
-    so that none is read while it is being written; one that `known` knows is not taken.
+    so that none is read while it is being written; one that is `done` is not taken. A link that leads nowhere is an
+    image too: what it leads to may come. A folder that is gone is taken once, as one that cannot be read.
+
+    `passed_over` are the other files in the folders, as they were in the last round.
 
     A writer may pause for longer than that. So one that could not be read is to be given back (`postpone`): it is taken
     again when it has changed, and a last time when it has not changed for `patience` seconds.
@@ -37,18 +41,18 @@ class Watch:
         self,
         folders: Sequence[str],
         skip: Path | None,
-        known: Callable[[str], bool],
+        done: Callable[[str], bool],
+        passed_over: PassedOver,
         *,
         seconds: float,
         patience: float = PATIENCE,
     ) -> None:
         self._folders = folders
         self._skip = skip
-        self._known = known
+        self._done = done
         self._seconds = seconds
         self._patience = patience
-        self.passed_over = PassedOver()
-        """The other files in the folders, as they were in the last round."""
+        self._passed_over = passed_over
         self._arrivals: dict[str, _Arrival] = {}
 
     def rounds(self) -> Iterator[Iterator[Found]]:
@@ -67,16 +71,19 @@ class Watch:
 
     def _round(self) -> Iterator[Found]:
         before, self._arrivals = self._arrivals, {}
-        self.passed_over.clear()
-        for image in find_images(self._folders, self._skip, passed_over=self.passed_over):
-            if self._known(image.path):
+        self._passed_over.clear()
+        gone = [folder for folder in self._folders if not Path(folder).is_dir()]
+        yield from (Found(folder, folder, "no such folder") for folder in gone if not self._done(folder))
+        there = [folder for folder in self._folders if folder not in gone]
+        for image in find_images(there, self._skip, passed_over=self._passed_over):
+            if self._done(image.path):
                 continue
             if image.problem:
                 yield image
                 continue
             stamp = stamp_of(Path(image.path))
             arrival = before.get(image.path)
-            if stamp == MISSING:  # it has gone again
+            if stamp == MISSING and not os.path.lexists(image.path):  # it has gone again
                 continue
             if arrival is None or arrival.stamp != stamp:
                 self._arrivals[image.path] = _Arrival(stamp, time.monotonic())
@@ -87,4 +94,6 @@ class Watch:
 
     def _is_old(self, arrival: _Arrival) -> bool:
         waited = time.monotonic() - arrival.since
-        return max(waited, seconds_since_change(arrival.stamp)) >= self._patience
+        if arrival.stamp != MISSING:
+            waited = max(waited, seconds_since_change(arrival.stamp))
+        return waited >= self._patience

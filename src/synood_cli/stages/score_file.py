@@ -14,6 +14,7 @@ import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -52,6 +53,15 @@ class Verdict(NamedTuple):
     stamp: str
 
 
+class Told(IntEnum):
+    """How much of an image with a row has been counted and reported in this run."""
+
+    NOTHING = 0
+    ROW = 1
+    STUCK = 2
+    """Also that it could not be set aside."""
+
+
 class Known:
     """The images that have their row, and what it says: in a database of its own on the disk, not in memory, since
     there may be millions; it is gone when it is closed."""
@@ -61,15 +71,16 @@ class Known:
         with _temporary_room():
             self._db.execute("pragma synchronous = off")
             self._db.execute(
-                "create table known (path blob primary key, says text, sha256 text, stamp text) without rowid"
+                "create table known (path blob primary key, says text, sha256 text, stamp text, told integer) "
+                "without rowid"
             )
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[Row], told: Told) -> None:
         """Remember these rows: the last one of a path."""
-        values = ((_key(row["path"]), row["decision"] or "error", row["sha256"], row["stamp"]) for row in rows)
+        values = ((_key(row["path"]), row["decision"] or "error", row["sha256"], row["stamp"], told) for row in rows)
         with _temporary_room():
             self._db.execute("begin")
-            self._db.executemany("insert or replace into known values (?, ?, ?, ?)", values)
+            self._db.executemany("insert or replace into known values (?, ?, ?, ?, ?)", values)
             self._db.execute("commit")
 
     def verdict(self, path: str) -> Verdict | None:
@@ -78,10 +89,18 @@ class Known:
         row = self._db.execute(query, [_key(path)]).fetchone()
         return None if row is None else Verdict(*row)
 
-    def untouched(self, path: str) -> bool:
-        """Whether `path` has a row, and looks as it did when it was scored. Nothing is read."""
-        verdict = self.verdict(path)
-        return verdict is not None and stamp_of(Path(path)) == verdict.stamp
+    def first(self, path: str, told: Told) -> bool:
+        """Whether so much is told of `path`, which has a row, for the first time in this run. From now on it is."""
+        query = "update known set told = ? where path = ? and told < ?"
+        with _temporary_room():
+            return self._db.execute(query, [told, _key(path), told]).rowcount == 1
+
+    def is_done(self, path: str) -> bool:
+        """Whether `path` has a row that was told in this run, and looks as it did when it was scored. Nothing is
+        read."""
+        query = "select coalesce(stamp, '') from known where path = ? and told > 0"
+        row = self._db.execute(query, [_key(path)]).fetchone()
+        return row is not None and stamp_of(Path(path)) == row[0]
 
     def current(self, path: str) -> Verdict | None:
         """What the last row of `path` says, if that is about what is there now, or if nothing is there any more.
@@ -248,7 +267,7 @@ def _take_over(path: Path, format_: Format, threshold: float, known: Known, *, r
                     if not (retry_failed and row["error"])
                 ]
                 new.write(encode(kept))
-                known.add(kept)
+                known.add(kept, Told.NOTHING)
             new.flush()
             os.fsync(new.fileno())
         with disk_errors(path):

@@ -18,7 +18,7 @@ from synood_cli.runners.local import LocalRunner
 from synood_cli.stages.embed import BATCHES_PER_JOB
 from synood_cli.stages.run import WORKERS, Progress
 from synood_cli.stages.score import CHANGED, Scored, described_rows
-from synood_cli.stages.score_file import Known, Origin
+from synood_cli.stages.score_file import Known, Origin, Told
 from synood_cli.stages.score_rows import FILE_COLUMNS, Row, Write
 from synood_cli.store.files import sha256_bytes, sha256_file
 from synood_cli.store.heads import TENSOR_FILE, HeadInfo
@@ -27,9 +27,9 @@ from synood_cli.store.store import canonical_json
 
 @dataclass
 class Summary:
-    """How many images were scored (`done`), how many of them are OOD, how many could not be read (`failed`), how many
-    OOD images could not be set aside (`stuck`), and how many had their row already (`skipped`; of these `known_ood`
-    are OOD and `known_failed` could not be read)."""
+    """How many images, each counted once, were scored (`done`), how many of them are OOD, how many could not be read
+    (`failed`), how many OOD images could not be set aside (`stuck`), and how many had their row already (`skipped`; of
+    these `known_ood` are OOD and `known_failed` could not be read)."""
 
     done: int = 0
     ood: int = 0
@@ -106,15 +106,16 @@ def stream_scores(
     set_aside: SetAside | None = None,
     postpone: Callable[[str], bool] = lambda _: False,
     report: Callable[[str, str], None],
-) -> Summary:
+    summary: Summary,
+) -> None:
     """Score the images of each round that are not `known`, write their rows, and set those that are OOD aside.
 
     A row is written before its image is moved: what an interruption leaves unmoved is moved when the image comes by
     again. What is moved is what was scored: an image that is replaced in between is scored once more in its round.
     `limit` ends after so many new rows. An image that cannot be read has no row yet where `postpone` says so of its
-    path: it will come again. `report` is told (path, reason) of what stays.
+    path: it will come again. `report` is told (path, reason) of what stays, `summary` how many there were so far.
     """
-    stream = _Stream(scoring, write, known, progress, limit, set_aside, postpone, report)
+    stream = _Stream(scoring, write, known, progress, limit, set_aside, postpone, report, summary)
     progress.start("score", limit)
     for images in rounds:
         changed: list[Found] = []
@@ -122,7 +123,6 @@ def stream_scores(
         stream.score(changed, None)
         if stream.left == 0:
             break
-    return stream.summary
 
 
 @dataclass
@@ -137,7 +137,7 @@ class _Stream:
     set_aside: SetAside | None
     postpone: Callable[[str], bool]
     report: Callable[[str, str], None]
-    summary: Summary = field(default_factory=Summary)
+    summary: Summary
 
     @property
     def left(self) -> int | None:
@@ -157,7 +157,7 @@ class _Stream:
             scored = [(image, row) for image, row in scored if not (row["error"] and self.postpone(image.path))]
             rows = [row for _, row in scored]
             self.write(rows)
-            self.known.add(rows)
+            self.known.add(rows, Told.ROW)
             for image, row in scored:
                 if row["error"]:
                     self.summary.failed += 1
@@ -166,7 +166,7 @@ class _Stream:
                 if row["decision"] == "ood":
                     self.summary.ood += 1
                     self._put_aside(image, row["sha256"], again)
-            self.progress.advance(len(part))
+            self.progress.advance(len(rows))
 
     def _new(self, images: Iterable[Found], again: Callable[[Found], None] | None) -> Iterator[Found]:
         """Those that have no row. Of an image that has one it is counted what the row says."""
@@ -175,10 +175,11 @@ class _Stream:
             if verdict is None:
                 yield image
                 continue
-            self.summary.skipped += 1
-            self.summary.known_failed += verdict.says == "error"
+            if self.known.first(image.path, Told.ROW):
+                self.summary.skipped += 1
+                self.summary.known_failed += verdict.says == "error"
+                self.summary.known_ood += verdict.says == "ood"
             if verdict.says == "ood":
-                self.summary.known_ood += 1
                 self._put_aside(image, verdict.sha256, again)
 
     def _put_aside(self, image: Found, sha256: str | None, again: Callable[[Found], None] | None) -> None:
@@ -196,6 +197,8 @@ class _Stream:
             self._stuck(image, error)
 
     def _stuck(self, image: Found, error: ItemError) -> None:
+        if not self.known.first(image.path, Told.STUCK):
+            return
         self.summary.stuck += 1
         self.report(image.path, f"is out-of-distribution and stays where it is: {error.message}")
 
