@@ -183,7 +183,7 @@ def no_file_grows_beyond(size: int) -> Iterator[None]:
 
 def test_a_full_disk_stops_the_stage_and_the_same_command_goes_on(study: Path) -> None:
     command = ["synthesize", "--seed", "3"]
-    with no_file_grows_beyond(90_000):
+    with no_file_grows_beyond(220_000):
         ended = synood(study, *command)
     assert ended.code == 1
     assert f"{study}/ws/synood.db: disk I/O error (is the disk full?)" in ended.err

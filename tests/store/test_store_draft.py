@@ -211,7 +211,17 @@ def test_the_digest_of_a_file_is_remembered_until_it_changes(store: Store, tmp_p
     os.utime(file, ns=(1, 1))
     store.file_digest(file)
     file.write_bytes(b"two")
-    os.utime(file, ns=(1, 1))  # same size and time: taken for the same file
-    assert store.file_digest(file) == sha256_bytes(b"one")
-    os.utime(file, ns=(2, 2))
+    os.utime(file, ns=(1, 1))  # size and modification time can be put back
     assert store.file_digest(file) == sha256_bytes(b"two")
+
+    old = Path(os.__file__)
+    assert store.file_digest(old) == sha256_bytes(old.read_bytes())
+    assert list(store.remembered_digests()) == [(old, sha256_bytes(old.read_bytes()))]
+    store.db.execute("update digest_cache set sha256 = 'abc'")
+    assert store.file_digest(old) == "abc"  # it was not read again
+    assert [problem.what for problem in verify(store)] == [
+        f"the remembered SHA-256 of {old} is not its own (digest_cache)"
+    ]
+    store.db.execute("update digest_cache set ctime_ns = ctime_ns - 1")
+    assert list(store.remembered_digests()) == []
+    assert store.file_digest(old) == sha256_bytes(old.read_bytes())

@@ -17,6 +17,7 @@ from synood_cli.store.schema import ARTIFACT_TABLES
 from synood_cli.store.store import canonical_json
 
 _VOLATILE = {"artifact_id", "image_id", "seconds", "model"}  # a model counts by its revision, not by its place
+"""Columns of content that the record digest covers instead: another run of the same question has others."""
 _RECORD = (
     *("name", "kind", "version", "stage", "status", "identity", "question", "digest", "settings", "seed"),
     *("tool_version", "items_done", "items_failed", "notes", "created_at", "finished_at", "seconds"),
@@ -32,6 +33,9 @@ _RELATED = {
     "images": "select sha256, root, name, class_name, width, height, bytes, format from images where id in ("
     + " union ".join(f"select image_id from {table} where artifact_id = ?1" for table in _WITH_IMAGES)
     + ") order by sha256, root, name",
+    "prompts": "select image_id, model, seconds from prompts where artifact_id = ?1 order by image_id",
+    "synthetic_images": "select image_id, seconds from synthetic_images where artifact_id = ?1 order by image_id",
+    "metrics": "select dataset, method, head, model from metrics where artifact_id = ?1 order by dataset, method, head",
 }
 
 
@@ -57,7 +61,8 @@ def content_digest(db: Database, artifact_id: int) -> str:
 
 def record_digest(db: Database, artifact_id: int) -> str:
     """SHA-256 over the artifact's row (stage, settings, seed, notes, counts, …), its inputs with their digests, its
-    models with their revisions, its failures, and the rows of the photographs that its content names."""
+    models with their revisions, its failures, the rows of the photographs that its content names, and what the content
+    digest leaves out: times, and models by name."""
     digest = hashlib.sha256()
     queries = {"artifacts": f"select {', '.join(_RECORD)} from artifacts where id = ?1", **_RELATED}
     for table, query in queries.items():

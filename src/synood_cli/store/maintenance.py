@@ -13,7 +13,7 @@ from synood_cli.errors import StoreError
 from synood_cli.store.database import is_full
 from synood_cli.store.digest import content_digest, follows_from_its_parts, record_digest
 from synood_cli.store.files import TEMPORARY, files_below, remove, sha256_file
-from synood_cli.store.store import Artifact, Store
+from synood_cli.store.store import KINDS, NUMBERS_END, Artifact, Store
 
 
 class Problem(NamedTuple):
@@ -43,7 +43,8 @@ def verify(store: Store) -> Iterator[Problem]:
     running, known = set(), set()
     for name, artifact in _artifacts(store):
         if isinstance(artifact, StoreError):
-            continue  # a problem of the database
+            running.add(name)  # a problem of the database; whose its files are is not known
+            continue
         running |= {name} if artifact.status == "unfinished" else set()
         try:
             known |= {path for path, _, _ in store.files(artifact)}
@@ -51,6 +52,11 @@ def verify(store: Store) -> Iterator[Problem]:
             continue
         if artifact.status == "complete":
             yield from _verify_files(store, artifact)
+    for path, digest in store.remembered_digests():
+        if sha256_file(path) != digest:
+            yield Problem(
+                store.workspace.database.name, f"the remembered SHA-256 of {path} is not its own (digest_cache)"
+            )
     for path in on_disk:
         # An unfinished artifact may have files whose rows were not written any more; gc knows them.
         if path not in known and path.relative_to(store.workspace.artifacts).parts[0] not in running:
@@ -65,6 +71,7 @@ def database_problems(store: Store) -> Iterator[Problem]:
             yield Problem(database, text)
     for table, row, parent, _ in store.db.execute("pragma foreign_key_check").fetchall():
         yield Problem(database, f"{table} row {row} refers to a row that {parent} lacks")
+    yield from _numbers(store)
     for name, artifact in _artifacts(store):
         if isinstance(artifact, StoreError):
             yield Problem(name, artifact.message)
@@ -78,17 +85,34 @@ def database_problems(store: Store) -> Iterator[Problem]:
             yield Problem(name, f"its rows in the database cannot be read: {error}")
 
 
+def _numbers(store: Store) -> Iterator[Problem]:
+    """Problems of the numbers that the next artifacts continue."""
+    database = store.workspace.database.name
+    given = dict(store.db.execute("select kind, max(version) from artifacts group by kind").fetchall())
+    newest = dict(store.db.execute("select kind, newest from versions").fetchall())
+    for kind in given.keys() | newest.keys():
+        last, next_after = given.get(kind, 0), newest.get(kind)
+        is_number = isinstance(last, int) and isinstance(next_after, int)
+        if kind not in KINDS or not is_number or not last <= next_after < NUMBERS_END:
+            yield Problem(
+                database, f"versions gives {next_after!r:.40} as the last number of {kind!r:.40}, not {last!r:.40}"
+            )
+    [twice] = store.db.execute("select count(*) - count(distinct asked) from artifacts").fetchone()
+    if twice:
+        yield Problem(database, "two artifacts are the one that was asked for last (asked)")
+
+
 def _artifacts(store: Store) -> list[tuple[str, Artifact | StoreError]]:
     """(name, artifact) of every row, or why the row is none."""
     found: list[tuple[str, Artifact | StoreError]] = []
-    for (row_id,) in store.db.execute("select id from artifacts order by id").fetchall():
+    for row_id, stored in store.db.execute("select id, name from artifacts order by id").fetchall():
+        name = stored if isinstance(stored, str) else f"artifact {row_id}"
         try:
-            artifact = store.by_id(row_id)
-            found.append((artifact.name, artifact))
+            found.append((name, store.by_id(row_id)))
         except StoreError as error:
-            found.append((f"artifact {row_id}", error))
+            found.append((name, error))
         except sqlite3.DatabaseError as error:
-            found.append((f"artifact {row_id}", StoreError(str(error))))
+            found.append((name, StoreError(str(error))))
     return found
 
 

@@ -27,8 +27,8 @@ ARTIFACT_TABLES = {
 }
 
 
-_RECORDS = "004_record_digest"
-"""The migration after which every complete artifact has a record digest, also those that were made before."""
+_RECORDS = ("004_record_digest", "006_every_column")
+"""The migrations after which every complete artifact has a new record digest, also those that were made before."""
 
 
 def _migrations() -> Migrations:
@@ -48,7 +48,7 @@ def _migrations() -> Migrations:
             record_all(db)
 
         name = file.name.removesuffix(".sql")
-        known(name=name)(apply_and_record if name == _RECORDS else apply)
+        known(name=name)(apply_and_record if name in _RECORDS else apply)
     return known
 
 

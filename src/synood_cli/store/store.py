@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +36,10 @@ MAKERS = {
     "sweep": "sweep",
 }
 KINDS = tuple(MAKERS)
+SETTLED_NS = 2_000_000_000
+"""The coarsest clock of a file system (FAT's)."""
+NUMBERS_END = 2**62
+"""No version of an artifact, and no number of a question, is that high: one more would still be a number to SQLite."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,11 @@ def loaded_name(name: str | bytes) -> str:
 def now() -> str:
     """UTC time, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _looks(status: os.stat_result) -> list[int]:
+    """Size, modification time and change time: while these stay, so does the content."""
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 class Store:
@@ -336,15 +346,15 @@ class Store:
         return row
 
     def file_digest(self, path: Path) -> str:
-        """SHA-256 of a (large) file, remembered by path, size and modification time, where the database can be written.
+        """SHA-256 of a (large) file, remembered by path, size and times, where the database can be written.
 
         Raises StoreError when it cannot be read.
         """
         stat = path.stat()
         name = stored_name(str(path.absolute()))
         known = self.db.execute(
-            "select sha256 from digest_cache where path = ? and bytes = ? and mtime_ns = ?",
-            [name, stat.st_size, stat.st_mtime_ns],
+            "select sha256 from digest_cache where path = ? and bytes = ? and mtime_ns = ? and ctime_ns = ?",
+            [name, *_looks(stat)],
         ).fetchone()
         if known:
             return str(known[0])
@@ -352,16 +362,30 @@ class Store:
             digest = sha256_file(path)
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}", hint="check its permissions") from error
-        row = {"path": name, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
+        if time.time_ns() - stat.st_ctime_ns < SETTLED_NS:  # another change in the same tick would not show
+            return digest
+        row = dict(zip(("bytes", "mtime_ns", "ctime_ns"), _looks(stat), strict=True))
         with contextlib.suppress(sqlite3.OperationalError):
-            self.db.table("digest_cache").insert(row, replace=True)
+            self.db.table("digest_cache").insert({"path": name, **row, "sha256": digest}, replace=True)
         return digest
+
+    def remembered_digests(self) -> Iterator[tuple[Path, str]]:
+        """(path, SHA-256) of each file whose digest is remembered and that looks as it did then."""
+        for name, *looks, digest in self.db.execute("select path, bytes, mtime_ns, ctime_ns, sha256 from digest_cache"):
+            path = Path(loaded_name(name or ""))
+            with contextlib.suppress(OSError, ValueError):
+                if looks == _looks(path.stat()) and path.is_file():
+                    yield path, digest
 
     def _artifact(self, row: Mapping[str, Any]) -> Artifact:
         self._checks("artifacts")(row)
         name, kind = row["name"], row["kind"]
-        if kind not in KINDS or name != f"{kind}@{row['version']}" or not 0 < row["version"] < 2**63:
+        if kind not in KINDS or name != f"{kind}@{row['version']}" or not 0 < row["version"] < NUMBERS_END:
             raise self._damaged(f"{name!r:.60} is not the name of an artifact")
+        if row["status"] != "complete" and any(row[key] is not None for key in ("digest", "record", "finished_at")):
+            raise self._damaged(f"{name} is finished, and its status {row['status']!r:.40}")
+        if not 0 < row["asked"] < NUMBERS_END:
+            raise self._damaged(f"{name} was asked for as number {row['asked']}")
         values = {key: row[key] for key in Artifact.__dataclass_fields__ if key in row}
         for key in ("settings", "notes"):
             try:
