@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from checkpoints import Checkpoints
 from hostile import auto_map, code, fetched, files_in, merged, pickled
@@ -136,6 +139,98 @@ def constructor_arguments(folder: Path, marker: Path) -> None:
 
 def huge_arguments(folder: Path, marker: Path) -> None:
     merged(folder, "config.json", model_args={"num_classes": 2**40})
+
+
+def settings(name: str, **changed: Any) -> Attack:
+    """Settings changed in the file `name`; a key `a__b` is b in the table a."""
+
+    def attack(folder: Path, marker: Path) -> None:
+        document = json.loads((folder / name).read_text())
+        for key, value in changed.items():
+            *tables, last = key.split("__")
+            table = document
+            for part in tables:
+                table = table.setdefault(part, {})
+            table[last] = value
+        (folder / name).write_text(json.dumps(document))
+
+    return attack
+
+
+def tensors(change: Callable[[str, Tensor], Tensor]) -> Attack:
+    """Every tensor of the first weights as `change` makes it."""
+
+    def attack(folder: Path, marker: Path) -> None:
+        path = next(iter(folder.rglob("*model.safetensors")))
+        found = {name: change(name, tensor) for name, tensor in load_file(path).items()}
+        save_file(found, path, metadata={"format": "pt"})
+
+    return attack
+
+
+def long_table(folder: Path, marker: Path) -> None:
+    """A file without a byte of weights behind a table of tensors of 100 GB."""
+    for weights in folder.rglob("*.safetensors"):
+        weights.write_bytes((10**11).to_bytes(8, "little") + b"{")
+
+
+CLIP, SCHEDULE = "open_clip_config.json", "scheduler/scheduler_config.json"
+TOO_LARGE = "describe a model of .* parameters or more, but the weights have"
+MEANT_TO_FAIL: list[tuple[str, str, Attack]] = [
+    ("clip", TOO_LARGE, settings(CLIP, model_cfg__vision_cfg__layers=[256] * 4, model_cfg__vision_cfg__width=2**15)),
+    ("clip", TOO_LARGE, settings(CLIP, model_cfg__vision_cfg__timm_model_name="vit_giant_patch14_clip_224")),
+    ("clip", TOO_LARGE, settings(CLIP, model_cfg__vision_cfg__layers=256, model_cfg__vision_cfg__width=2**15)),
+    ("clip", "the weights do not fit the settings: .*mlp", settings(CLIP, model_cfg__vision_cfg__mlp_ratio=5)),
+    ("clip", "preprocess_cfg.std.1", settings(CLIP, preprocess_cfg__std=[1, 0, 1])),
+    ("clip", "preprocess_cfg.mean.0", settings(CLIP, preprocess_cfg__mean=[1e308] * 3)),
+    ("clip", "logit_scale", tensors(lambda name, x: x * torch.nan if name == "logit_scale" else x)),
+    ("clip", "logit_scale", tensors(lambda name, x: x - torch.inf if name == "logit_scale" else x)),
+    ("clip", "logit_scale", tensors(lambda name, x: x + 1000 if name == "logit_scale" else x)),
+    ("clip", "logit_scale", tensors(lambda name, x: x.repeat(5) if name == "logit_scale" else x)),
+    ("clip", "whole numbers", tensors(lambda name, x: x.to(torch.int8))),
+    ("captioner", TOO_LARGE, settings("config.json", text_config__num_hidden_layers=10**6)),
+    ("captioner", TOO_LARGE, settings("config.json", vision_config__image_size=10**5)),
+    ("captioner", "quantised", settings("config.json", text_config__quantization_config={"quant_method": "gptq"})),
+    ("inpainter", TOO_LARGE, settings("unet/config.json", layers_per_block=10**6)),
+    ("inpainter", TOO_LARGE, settings("vae/config.json", layers_per_block=10**6)),
+    ("inpainter", TOO_LARGE, settings("text_encoder/config.json", num_hidden_layers=10**6)),
+    ("inpainter", "sample_size", settings("unet/config.json", sample_size=2000)),
+    ("inpainter", "scaling_factor", settings("vae/config.json", scaling_factor="x")),
+    ("inpainter", "scaling_factor", settings("vae/config.json", scaling_factor=0)),
+    ("inpainter", "model_max_length", settings("tokenizer/tokenizer_config.json", model_max_length=10**30)),
+    ("inpainter", "model_max_length", settings("tokenizer/tokenizer_config.json", model_max_length=78)),
+    ("inpainter", "num_train_timesteps", settings(SCHEDULE, num_train_timesteps=10**9)),
+    ("inpainter", "beta_end", settings(SCHEDULE, beta_end=float("nan"))),
+    ("inpainter", "beta_start", settings(SCHEDULE, beta_start=-5.0)),
+    ("inpainter", "prediction_type", settings(SCHEDULE, prediction_type="evil")),
+    ("inpainter", "timestep_spacing", settings(SCHEDULE, timestep_spacing="evil")),
+    ("inpainter", "dynamic_thresholding_ratio", settings(SCHEDULE, thresholding=True, dynamic_thresholding_ratio=5.0)),
+    ("inpainter", "10 trained_betas are not 1000", settings(SCHEDULE, trained_betas=[0.1] * 10)),
+    *[(kind, "100,000,000,000 bytes", long_table) for kind in ("clip", "captioner", "inpainter", "classifier")],
+]
+
+
+@pytest.mark.parametrize(("kind", "message", "attack"), MEANT_TO_FAIL)
+def test_numbers_that_cannot_be_are_refused_by_name_before_anything_is_allocated(
+    checkpoints: Checkpoints, tmp_path: Path, kind: str, message: str, attack: Attack
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(getattr(checkpoints, kind), folder)
+    attack(folder, tmp_path / "it-ran")
+    with pytest.raises(ModelError, match=message) as refused:
+        load(kind, str(folder))
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize("library", ["config.json", "text_encoder/config.json"])
+def test_a_number_of_labels_makes_no_labels(checkpoints: Checkpoints, tmp_path: Path, library: str) -> None:
+    kind = "inpainter" if "/" in library else "captioner"
+    folder = tmp_path / "model"
+    shutil.copytree(getattr(checkpoints, kind), folder)
+    settings(library, num_labels=10**10)(folder, tmp_path)
+    model = load(kind, str(folder))
+    part = model.pipe.text_encoder if kind == "inpainter" else model._model
+    assert part.config.num_labels == 2
 
 
 REFUSED: list[tuple[str, Attack]] = [
@@ -265,19 +360,25 @@ def test_settings_lose_what_names_something_and_keep_the_rest() -> None:
         },
         "list": [{"url": "x", "size": 2}],
         "architecture": "hf-hub:user/evil",
-        "id2label": {"0": "user/evil", "1": "auto_map"},
+        "id2label": {"0": "cat"},
+        "num_labels": 10**9,
+        "torch_dtype": "evil",
+        "label_names": ["user/evil", "auto_map"],
     }
     assert cleaned("config.json", document) == {
         "model_type": "llava",
         "rms_norm_eps": 1e-6,
         "vision_config": {"hidden_size": 3, "drop_path_rate": 0.1},
         "list": [{"size": 2}],
-        "id2label": {"0": "user/evil", "1": "auto_map"},
+        "label_names": ["user/evil", "auto_map"],
     }
     tokens = {"eos_token": "</s>", "pad_token": "a/b", "vocab_file": "/etc/passwd", "tokenizer_file": "x"}
     assert cleaned("tokenizer_config.json", tokens) == {"eos_token": "</s>", "pad_token": "a/b"}
+    for packed in ({"quantization_config": {"quant_method": "evil"}}, {"a": {"quantization_config": []}}):
+        with pytest.raises(ModelError, match="quantised"):
+            cleaned("config.json", packed)
     with pytest.raises(ModelError, match="quantised"):
-        cleaned("config.json", {"quantization_config": {"quant_method": "evil"}})
+        cleaned("config.json", {"text_config": {"compression_config": {"format": "evil"}}})
 
 
 def test_a_snapshot_of_the_hub_may_link_to_its_own_blobs_and_nowhere_else(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,11 +14,15 @@ from torch import Tensor
 from synood_cli.errors import ModelError, UsageError
 from synood_cli.models.loading import DTYPES, GRADIENT_DTYPES, loading
 from synood_cli.models.model_files import DIFFUSERS_FILES, cleaned, fetched, shown
-from synood_cli.models.noise_schedule import too_many_steps
+from synood_cli.models.noise_schedule import checked_schedule, too_many_steps
+from synood_cli.models.parameter_bound import bounded_by
 from synood_cli.models.protocols import Inpainter
 from synood_cli.records import ModelSpec, Precision, printable
 
 SchedulerName = Literal["ddim", "pndm"]
+
+LARGEST_LATENT = 512
+"""Side of a latent (of an image of 4,096 pixels), at most; Stable Diffusion 2 has 64."""
 
 
 class DiffusersInpainter(Inpainter):
@@ -44,7 +49,7 @@ class DiffusersInpainter(Inpainter):
         self.device = device
         with loading(spec, "inpainting pipeline", "diffusers"):
             folder = fetched(spec, DIFFUSERS_FILES)
-            with shown(folder, DIFFUSERS_FILES, _checked) as view:
+            with shown(folder, DIFFUSERS_FILES, _checked) as view, bounded_by(view.rglob("*.safetensors")):
                 pipe = StableDiffusionInpaintPipeline.from_pretrained(
                     view,
                     dtype={"vae": GRADIENT_DTYPES[precision], "default": DTYPES[precision]},
@@ -71,6 +76,7 @@ class DiffusersInpainter(Inpainter):
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
         self._factor: int = pipe.vae_scale_factor
+        _check_numbers(spec, pipe)
         self._scaling: float = pipe.vae.config.scaling_factor
         self._latent_channels = latent_channels
         self.resolution: int = resolution or pipe.unet.config.sample_size * self._factor
@@ -190,11 +196,30 @@ class DiffusersInpainter(Inpainter):
         return sampler, sampler.timesteps[(steps - run) * sampler.order :]
 
 
+def _check_numbers(spec: ModelSpec, pipe: Any) -> None:
+    """Raise ModelError unless the settings that are calculated with are numbers that a pipeline could have."""
+    scaling, side = pipe.vae.config.scaling_factor, pipe.unet.config.sample_size
+    context = pipe.tokenizer.model_max_length
+    fits = {
+        "scaling_factor of the VAE": isinstance(scaling, float | int) and 0 < scaling < math.inf,
+        "sample_size of the UNet": type(side) is int and 1 <= side <= LARGEST_LATENT,
+        "model_max_length of the tokenizer": 3 <= context <= pipe.text_encoder.config.max_position_embeddings,
+    }
+    for name, is_one in fits.items():
+        if not is_one:
+            raise ModelError(
+                f"{spec.name!r:.200}: the {name} is none that Stable Diffusion could have",
+                hint="an inpainting pipeline of Stable Diffusion 1 or 2 is wanted",
+            )
+
+
 def _checked(name: str, document: dict[str, Any]) -> Any:
     """Settings of a pipeline's folder; of `model_index.json` the classes alone.
 
     Raises ModelError where it names another class, or another library, than Stable Diffusion has for a part.
     """
+    if name == "scheduler/scheduler_config.json":
+        return checked_schedule(name, document)
     if name != "model_index.json":
         return cleaned(name, document)
     version = document.get("_diffusers_version")

@@ -77,7 +77,7 @@ def loading(spec: ModelSpec, role: str, library: str) -> Iterator[None]:
     except Exception as error:
         logging.getLogger(__name__).debug("cannot load %s", spec.name, exc_info=True)
         raise ModelError(
-            f"cannot load {spec.name!r:.200} as {role}: {reason_of(error)}", hint=_what_next(spec, role, library)
+            f"cannot load {spec.name!r:.200} as {role}: {reason_of(error):.300}", hint=_what_next(spec, role, library)
         ) from error
     finally:
         root.removeHandler(silence)

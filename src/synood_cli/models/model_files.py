@@ -69,13 +69,19 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5", ".npz", "
 _NAMES_SOMETHING = re.compile(
     r"auto_map|trust_remote_code|custom_\w+|(\w+_)?(files?|paths?|dir|directory|url|urls|repo|repository)"
     r"|_?attn_implementation\w*|_?experts_implementation\w*|\w*name_or_path|hf_hub_\w+|use_kernels?|kernel_config"
-    r"|_commit_hash|chat_template"
+    r"|_commit_hash|chat_template|(torch_)?dtype|_?num_labels|id2label|label2id"
 )
-"""Settings that name code, a file, an address or another repository. A model has no need of any. (A chat template is
-rendered apart.)"""
+"""Settings that name code, a file, an address or another repository, and those of classes, whose number is anybody's
+word. No model that is read here has need of any. (A chat template is rendered apart; the precision is the user's.)"""
 
 _IS_A_PLACE = re.compile(r"[\w.-]+/[\w./-]+|[./~][\w./~-]*/.*|(hf[-_]hub|local-dir|file|https?|s3|gs):.*")
 """Values that name another repository, a path or an address."""
+
+PLAIN_WEIGHTS = "use a checkpoint in float16, bfloat16 or float32"
+"""What to do about weights that are packed."""
+
+MAX_HEADER_BYTES = 2**24
+"""Longest table of tensors of a safetensors file that is read: 1,500 tensors have some 150 kB."""
 
 Clean = Callable[[str, Any], Any]
 """From (a file's name, its JSON document) to the document that the library is shown."""
@@ -128,7 +134,9 @@ def settings(folder: Path, name: str) -> dict[str, Any]:
     path = inside(folder, name)
     where = _shown(folder / name)
     if (size := path.stat().st_size) > MAX_SETTINGS_BYTES:
-        raise ModelError(f"{where} has {size:,} bytes; settings have {MAX_SETTINGS_BYTES:,} at most")
+        raise ModelError(
+            f"{where} has {size:,} bytes; settings have {MAX_SETTINGS_BYTES:,} at most", hint="fetch the model again"
+        )
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -146,7 +154,7 @@ def weights(folder: Path, preferred: Sequence[str] = ()) -> Path:
     found = existing(folder, ["*.safetensors"])
     chosen = next((name for name in preferred if name in found), found[0] if len(found) == 1 else None)
     if chosen is not None:
-        inside(folder, chosen)
+        check_header(folder, chosen)
         return folder / chosen  # by its name: libraries tell a format by the ending, which the hub's blobs lack
     if found:
         raise ModelError(
@@ -154,6 +162,22 @@ def weights(folder: Path, preferred: Sequence[str] = ()) -> Path:
             hint=f"keep one of them, or call it {preferred[0] if preferred else 'model.safetensors'}",
         )
     raise no_weights(folder)
+
+
+def check_header(folder: Path, name: str) -> None:
+    """Raise ModelError when the table at the beginning of the safetensors file `name` of `folder` is longer than
+    MAX_HEADER_BYTES: a table of a million tensors takes a minute to read, and that of a pickle is without end."""
+    path = inside(folder, name)
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise ModelError(f"{_shown(folder / name)} cannot be read: {_reason(error)}", hint="fetch it again") from error
+    if length > MAX_HEADER_BYTES:
+        raise ModelError(
+            f"{_shown(folder / name)} is no safetensors file: its table of tensors would have {length:,} bytes",
+            hint="fetch the model again, from somebody you trust",
+        )
 
 
 def no_weights(folder: Path) -> ModelError:
@@ -186,6 +210,8 @@ def shown(folder: Path, patterns: Sequence[str], clean: Clean | None = None) -> 
                     document = _checked_index(folder, name, document)
                 target.write_text(json.dumps((clean or cleaned)(name, document)), encoding="utf-8")
             else:
+                if name.endswith(".safetensors"):
+                    check_header(folder, name)
                 target.symlink_to(inside(folder, name))
         yield view
 
@@ -199,10 +225,9 @@ def cleaned(name: str, document: Any) -> Any:
         return [cleaned(name, value) for value in document]
     if not isinstance(document, dict):
         return document
-    if document.get("quantization_config"):
+    if any(document.get(key) is not None for key in ("quantization_config", "compression_config")):
         raise ModelError(
-            f"{printable(name)}: the weights are quantised, and only plain ones are read",
-            hint="use a checkpoint in float16, bfloat16 or float32",
+            f"{printable(name)}: the weights are quantised, and only plain ones are read", hint=PLAIN_WEIGHTS
         )
     return {
         key: value if key in _TABLES else cleaned(name, value)
@@ -211,7 +236,7 @@ def cleaned(name: str, document: Any) -> Any:
     }
 
 
-_TABLES = ("id2label", "label2id", "label_names", "label_descriptions", "weight_map")
+_TABLES = ("label_names", "label_descriptions", "weight_map")
 """Settings whose keys and values are data."""
 
 

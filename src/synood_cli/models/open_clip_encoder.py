@@ -28,8 +28,9 @@ from synood_cli.models.checkpoint_file import check_checkpoint_file
 from synood_cli.models.equal_batches import in_equal_batches
 from synood_cli.models.hub_files import hub_id
 from synood_cli.models.loading import loading
-from synood_cli.models.model_files import TOKENIZER, existing, fetched, shown, weights
+from synood_cli.models.model_files import PLAIN_WEIGHTS, TOKENIZER, existing, fetched, shown, weights
 from synood_cli.models.open_clip_settings import CONFIG, checked_settings
+from synood_cli.models.parameter_bound import bounded_by
 from synood_cli.models.protocols import ImageTextEncoder
 from synood_cli.records import ModelSpec, Precision, printable
 
@@ -81,14 +82,13 @@ class OpenClipEncoder(ImageTextEncoder):
             self.quick_gelu: bool = bool(source.model.get("quick_gelu"))
             self.width: int = source.model["embed_dim"]
             state, others = _image_weights(source.weights)
-            _check_size(source)
             model = self._build({**source.model, "text_cfg": NO_TEXT, "custom_text": False, "multimodal_cfg": None})
             _load_image_tower(model, state, source.weights)
+            self.logit_scale: float = _logit_scale(state.get("logit_scale", model.logit_scale), source.weights)
         self._model: Module | None = None
         self._tokenizer: Callable[[Sequence[str]], Tensor] | None = None
         self.parameters: int = others + sum(parameter.numel() for parameter in model.visual.parameters())
         self._input_dtype = open_clip.get_input_dtype(precision) or torch.float32
-        self.logit_scale: float = state.get("logit_scale", model.logit_scale).float().exp().item()
         self.preprocessing: dict[str, object] = dict(open_clip.get_model_preprocess_cfg(model))
         size = open_clip.get_model_preprocess_cfg(model)["size"]
         sides = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
@@ -155,14 +155,15 @@ class OpenClipEncoder(ImageTextEncoder):
         with tempfile.TemporaryDirectory(prefix="synood-model-") as folder:
             document = {"model_cfg": given, "preprocess_cfg": self._source.preprocessing}
             (Path(folder) / CONFIG).write_text(json.dumps(document), encoding="utf-8")
-            return open_clip.create_model(
-                f"local-dir:{folder}",
-                load_weights=False,
-                pretrained_text=False,
-                precision=self._precision,
-                device=self.device,
-                force_quick_gelu=self.quick_gelu,
-            )
+            with bounded_by([self._source.weights]):
+                return open_clip.create_model(
+                    f"local-dir:{folder}",
+                    load_weights=False,
+                    pretrained_text=False,
+                    precision=self._precision,
+                    device=self.device,
+                    force_quick_gelu=self.quick_gelu,
+                )
 
     def _encode_tokens(self, model: Any, tokens: Tensor, *, length: int) -> Tensor:
         """(N, context) token ids, of which the first `length` are read → (N, D), float32."""
@@ -267,24 +268,6 @@ def _published_weights(published: Mapping[str, Any]) -> Path:
         ) from error
 
 
-def _check_size(source: _Source) -> None:
-    """Raise ModelError for an image tower that is larger than its weights: nothing is allocated on a setting's word."""
-    vision, size = source.model["vision_cfg"], source.weights.stat().st_size
-    layers, width = vision.get("layers", 12), vision.get("width", 768)
-    if vision.get("timm_model_name") or isinstance(layers, list):
-        return
-    sides = [max(value) if isinstance(value, list) else value for value in (vision.get("image_size", 224),)]
-    patch = vision.get("patch_size", 16)
-    patches = (sides[0] // (min(patch) if isinstance(patch, list) else patch)) ** 2
-    described = layers * 4 * width**2 + patches * width + width * source.model["embed_dim"]
-    if described > size:  # one byte a parameter would be the least
-        raise ModelError(
-            f"the settings describe an image tower of {described:,} parameters or more, but the weights have "
-            f"{size:,} bytes",
-            hint="settings and weights belong to different models: fetch both again",
-        )
-
-
 def _image_weights(path: Path) -> tuple[dict[str, Tensor], int]:
     """(weights of the image tower and the logit scale by name; number of all the other parameters)."""
     if path.suffix == ".safetensors":
@@ -314,7 +297,27 @@ def _load_image_tower(model: Any, state: Mapping[str, Tensor], path: Path) -> No
     tower = {name.removeprefix(_IMAGE): tensor for name, tensor in found.items() if name.startswith(_IMAGE)}
     if not tower:
         raise ModelError(f"{printable(str(path))} holds no image tower", hint="give the weights of a CLIP")
-    model.visual.load_state_dict(tower, strict=True)
+    if not all(tower[name].is_floating_point() for name, _ in model.visual.named_parameters() if name in tower):
+        raise ModelError(f"{printable(str(path))} holds its weights as whole numbers", hint=PLAIN_WEIGHTS)
+    try:
+        model.visual.load_state_dict(tower, strict=True)
+    except RuntimeError as error:
+        said = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"{printable(str(path))}: the weights do not fit the settings: {printable(said)}",
+            hint="settings and weights belong to different models: fetch both again",
+        ) from error
+
+
+def _logit_scale(stored: Tensor, path: Path) -> float:
+    """The factor of the cosines, whose logarithm is `stored`. Raises ModelError when it is no positive number."""
+    scale = stored.float().exp().item() if stored.numel() == 1 else math.nan
+    if not 0 < scale < math.inf:
+        raise ModelError(
+            f"{printable(str(path))}: logit_scale is not the logarithm of a number",
+            hint="use other weights of it",
+        )
+    return scale
 
 
 def _tokenizer(spec: ModelSpec, source: _Source) -> Callable[[Sequence[str]], Tensor]:

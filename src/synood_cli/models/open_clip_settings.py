@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import open_clip
 import timm
@@ -147,8 +147,8 @@ class Preprocessing(Settings):
 
     size: int | list[int] | None = None
     mode: Literal["RGB"] | None = None
-    mean: list[float | int] | None = Field(None, min_length=3, max_length=3)
-    std: list[float | int] | None = Field(None, min_length=3, max_length=3)
+    mean: list[Annotated[float, Field(ge=-1000, le=1000)]] | None = Field(None, min_length=3, max_length=3)
+    std: list[Annotated[float, Field(ge=0.001, le=1000)]] | None = Field(None, min_length=3, max_length=3)
     interpolation: Literal["bicubic", "bilinear", "random"] | None = None
     resize_mode: Literal["shortest", "longest", "squash"] | None = None
     fill_color: int | None = Field(None, ge=0, le=255)

@@ -18,6 +18,7 @@ from synood_cli.errors import ModelError
 from synood_cli.models.hub_files import hub_id
 from synood_cli.models.loading import GRADIENT_DTYPES, loading
 from synood_cli.models.model_files import cleaned, fetched, shown, weights
+from synood_cli.models.parameter_bound import bounded_by
 from synood_cli.models.protocols import Classifier, LinearLayer
 from synood_cli.records import ModelSpec, Precision, printable
 
@@ -121,8 +122,8 @@ def _load(spec: ModelSpec) -> Any:
     if spec.folder is not None or hub_id(spec) is not None:
         files = ("config.json", WEIGHTS)
         folder = fetched(spec, files)
-        weights(folder, [WEIGHTS])
-        with shown(folder, ("config.json", "*.safetensors"), _checked) as view:
+        bound = bounded_by([weights(folder, [WEIGHTS])])
+        with shown(folder, ("config.json", "*.safetensors"), _checked) as view, bound:
             return timm.create_model(f"local-dir:{view}", pretrained=True)
     if not timm.is_model(spec.name):
         near = timm.list_models(f"{spec.name.split('.')[0]:.80}*", pretrained=True)[:3]

@@ -26,6 +26,7 @@ from synood_cli.models.model_files import (
     settings,
     shown,
 )
+from synood_cli.models.parameter_bound import bounded_by
 from synood_cli.models.protocols import Captioner
 from synood_cli.records import Description, ModelSpec, Precision, printable
 
@@ -62,14 +63,15 @@ class TransformersCaptioner(Captioner):
                         f"the processor of {spec.name!r:.200} is not one of images and texts",
                         hint="a captioner is a model that transformers loads as image-text-to-text",
                     )
-                model, report = AutoModelForImageTextToText.from_pretrained(
-                    view,
-                    dtype=self.dtype,
-                    output_loading_info=True,
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    local_files_only=True,
-                )
+                with bounded_by(view.glob("*.safetensors")):
+                    model, report = AutoModelForImageTextToText.from_pretrained(
+                        view,
+                        dtype=self.dtype,
+                        output_loading_info=True,
+                        use_safetensors=True,
+                        trust_remote_code=False,
+                        local_files_only=True,
+                    )
             if report["missing_keys"]:
                 raise ModelError(
                     f"{spec.name!r} lacks {len(report['missing_keys'])} of the model's weights, first "
