@@ -11,7 +11,7 @@ from command_line import run_synood
 
 from synood_cli.cli.json_fields import JSON_FIELDS, PLAN
 from synood_cli.store.draft import Draft
-from synood_cli.store.store import Store
+from synood_cli.store.store import Artifact, Store
 from synood_cli.store.workspace import Workspace
 
 
@@ -155,12 +155,34 @@ def test_log_lists_artifacts_and_lineage(selected: Path) -> None:
 
     tree = run_synood("log", "-w", selected, "captions@1").text
     assert tree == "captions@1 (caption, unfinished)\n  selection: selection@1 (select, complete)\n"
-    above = {"artifact": "selection@1", "stage": "select", "inputs": {}}
-    assert run_synood("log", "-w", selected, "captions@1", "--json").json == {
-        "artifact": "captions@1",
-        "stage": "caption",
-        "inputs": {"selection": above},
-    }
+    assert run_synood("log", "-w", selected, "captions@1", "--json").json == entries[::-1]
+
+
+def test_a_lineage_of_many_ways_is_told_once(workspace: Path) -> None:
+    """Twelve times, two heads go into one: there are 2¹² ways from the last to the first, and 37 artifacts."""
+    with Store.open(Workspace(workspace), write=True) as store:
+
+        def made(number: int, **inputs: Artifact) -> Artifact:
+            question = {"settings": {}, "inputs": inputs, "models": {}, "seed": number}
+            return Draft.begin(store, "head", "train-labels", **question).complete()
+
+        last = made(0)
+        for number in range(1, 37, 3):
+            left, right = made(number, head=last), made(number + 1, head=last)
+            last = made(number + 2, left=left, right=right)
+    text = run_synood("log", "-w", workspace, "head@37").text.splitlines()
+    assert len(text) == 1 + 12 * 4
+    assert text[0] == "head@37 (train-labels, complete)"
+    assert text[-1] == "    head: head@34 (train-labels, complete, see above)"
+    assert sum(", see above)" in line for line in text) == 11  # the first head has no inputs to refer to
+    entries = run_synood("log", "-w", workspace, "head@37", "--json").json
+    assert [entry["artifact"] for entry in entries] == [f"head@{number}" for number in range(37, 0, -1)]
+    assert entries[0]["inputs"] == {"left": "head@35", "right": "head@36"}
+    page = run_synood("report", "head@37", "-w", workspace, "--json")
+    assert page.code == 0
+    html = Path(page.json["page"]).read_text(encoding="utf-8")
+    tree = html[html.index('<ul class="tree">') :]
+    assert tree[: tree.index("</section>")].count('<a href="#head@') == 1 + 12 * 4
 
 
 def test_log_of_nothing(workspace: Path) -> None:

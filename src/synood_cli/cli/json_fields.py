@@ -125,7 +125,7 @@ JSON_FIELDS: dict[str, dict[str, str]] = {
     },
     "pull": _STAGE,
     "log": {
-        "artifact": "name of the artifact; the document is a list, or with NAME one object of artifact, stage, inputs",
+        "artifact": "name of the artifact; a list; with NAME of it and what it comes from, the newest first",
         "stage": "the command that made it",
         "status": "complete or unfinished",
         "done": "items finished",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,8 +9,10 @@ import typer
 from synood_cli.cli.command import workspace_command
 from synood_cli.cli.output import Output
 from synood_cli.cli.progress import duration
+from synood_cli.reports.lineage import tree
 
 if TYPE_CHECKING:
+    from synood_cli.reports.lineage import Node
     from synood_cli.store.store import Artifact, Store
 
 COLUMNS = ["artifact", "stage", "status", "done", "failed", "inputs", "when (UTC)", "time"]
@@ -27,9 +28,9 @@ def log(
     """List the artifacts, the newest last; or the lineage of one."""
     if name is not None:
         artifact = store.get(name)
-        output.document(_lineage(store, artifact))
-        for line in _tree(store, artifact):
-            output.line(line)
+        output.document([_entry(store, made) for made in store.lineage(artifact)])
+        for node in tree(store, artifact):
+            output.line(_line(node))
         return
     artifacts = store.artifacts(kind and store.kind(kind))
     output.document([_entry(store, artifact) for artifact in artifacts])
@@ -60,15 +61,10 @@ def _row(store: Store, artifact: Artifact) -> list[str | float | None]:
     return [artifact.name, artifact.stage, artifact.status, *counts, inputs, when, duration(artifact.seconds)]
 
 
-def _lineage(store: Store, artifact: Artifact) -> dict[str, Any]:
-    inputs = {role: _lineage(store, made) for role, made in store.inputs(artifact).items()}
-    return {"artifact": artifact.name, "stage": artifact.stage, "inputs": inputs}
-
-
-def _tree(store: Store, artifact: Artifact, role: str = "", depth: int = 0) -> Iterator[str]:
-    label = f"{role}: " if role else ""
+def _line(node: Node) -> str:
+    artifact = node.artifact
+    label = f"{node.role}: " if node.role else ""
     source = artifact.settings if artifact.stage == "pull" else {}
     origin = f" from {source['repository']}@{source['commit']}" if "commit" in source else ""
-    yield f"{'  ' * depth}{label}{artifact.name} ({artifact.stage}{origin}, {artifact.status})"
-    for role_above, made in store.inputs(artifact).items():
-        yield from _tree(store, made, role_above, depth + 1)
+    above = ", see above" if node.repeated else ""
+    return f"{'  ' * node.depth}{label}{artifact.name} ({artifact.stage}{origin}, {artifact.status}{above})"

@@ -60,7 +60,7 @@ def published_files(
         negative_labels_sha256=labels_sha256(label.text for label in info.negative_labels),
         license=license and printable(license),
         evaluation=newest_evaluation(store, artifact, info.method),
-        lineage=tuple(_ancestor(store, made) for made in _line(store, artifact)),
+        lineage=tuple(_ancestor(store, made) for made in store.lineage(artifact)),
     )
     published = info.model_copy(update={"publication": publication})
     card = model_card(published, str(place) if isinstance(place, HubAddress) else f"./{printable(place.name)}")
@@ -146,15 +146,6 @@ def _travelling(info: HeadInfo) -> HeadInfo:
         "templates": {printable(kind): printable(template) for kind, template in info.templates.items()},
     }
     return info.model_copy(update=changed)
-
-
-def _line(store: Store, head: Artifact) -> list[Artifact]:
-    """`head`, then everything that it was made from, the nearest first, each once."""
-    line, level = {head.id: head}, [head]
-    while level:
-        level = [above for made in level for above in store.inputs(made).values()]
-        line.update({made.id: made for made in level if made.id not in line})
-    return list(line.values())
 
 
 def _ancestor(store: Store, made: Artifact) -> Ancestor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from synood_cli.config import STAGES
@@ -29,11 +30,12 @@ class Lineage(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One artifact in the tree of inputs. `repeated`: its own inputs stand where it came first."""
+    """One line of the tree of inputs, `depth` steps below the subject. `repeated`: it has inputs, which stand where it
+    came first."""
 
     role: str
     artifact: Artifact
-    inputs: list[Node]
+    depth: int
     repeated: bool
 
 
@@ -73,13 +75,8 @@ def trace(store: Store, subject: Artifact) -> Lineage:
     """The lineage of `subject`. Of several heads the newest one that synthetic images went into is followed, or else
     the newest one.
     """
-    found = {subject.id: subject}
-    below = [subject]
-    while below:
-        below = [made for artifact in below for made in store.inputs(artifact).values() if made.id not in found]
-        found |= {made.id: made for made in below}
-    artifacts = sorted(found.values(), key=lambda artifact: artifact.id)
-    newest_first = [artifact for artifact in reversed(artifacts) if artifact.kind == "head"]
+    artifacts = store.lineage(subject)
+    newest_first = [artifact for artifact in artifacts if artifact.kind == "head"]
     trained = (head for head in newest_first if store.ancestor(head, "synthetic"))
     heads: list[Artifact] = []
     head = next(trained, newest_first[0] if newest_first else None)
@@ -89,24 +86,24 @@ def trace(store: Store, subject: Artifact) -> Lineage:
     synthetic = _nearest(store, heads[0] if heads else subject, "synthetic")
     captions = _nearest(store, synthetic or subject, "captions")
     selection = _nearest(store, captions or (heads[0] if heads else subject), "selection")
-    return Lineage(subject, artifacts, heads, synthetic, captions, selection)
+    return Lineage(subject, artifacts[::-1], heads, synthetic, captions, selection)
 
 
 def _nearest(store: Store, artifact: Artifact, kind: str) -> Artifact | None:
     return artifact if artifact.kind == kind else store.ancestor(artifact, kind)
 
 
-def tree(store: Store, subject: Artifact) -> Node:
-    """`subject` with its inputs below it, down to the selection."""
-    return _node(store, "", subject, set())
-
-
-def _node(store: Store, role: str, artifact: Artifact, seen: set[int]) -> Node:
-    if artifact.id in seen:
-        return Node(role, artifact, [], True)
-    seen.add(artifact.id)
-    inputs = [_node(store, above, made, seen) for above, made in store.inputs(artifact).items()]
-    return Node(role, artifact, inputs, False)
+def tree(store: Store, subject: Artifact) -> Iterator[Node]:
+    """`subject` with its inputs below it, down to the selection: as many lines as there are links, as an artifact's own
+    inputs are told once."""
+    told: dict[int, bool] = {}
+    pending = [Node("", subject, 0, False)]
+    while pending:
+        node = pending.pop()
+        inputs = {} if node.artifact.id in told else store.inputs(node.artifact)
+        yield node._replace(repeated=told.get(node.artifact.id, False))
+        told.setdefault(node.artifact.id, bool(inputs))
+        pending += [Node(role, made, node.depth + 1, False) for role, made in reversed(inputs.items())]
 
 
 def changed_settings(artifacts: list[Artifact]) -> list[Setting]:

@@ -50,7 +50,7 @@ def report(store: Store, subject: Artifact) -> Page:
         "labels": labels(store, lineage),
         "losses": losses(store, lineage),
         "failures": failures(store, lineage),
-        "lineage": tree(store, subject),
+        "lineage": list(tree(store, subject)),
     }
     html = (
         _environment()

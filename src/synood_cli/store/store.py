@@ -269,6 +269,15 @@ class Store:
             level = {above.name: above for candidate in level.values() for above in self.inputs(candidate).values()}
         return None
 
+    def lineage(self, artifact: Artifact) -> list[Artifact]:
+        """`artifact` and everything that it was made from, each once, the newest first."""
+        found, pending = {artifact.id: artifact}, [artifact]
+        while pending:
+            new = {made.id: made for made in self.inputs(pending.pop()).values() if made.id not in found}
+            found |= new
+            pending += new.values()
+        return sorted(found.values(), key=lambda made: -made.id)
+
     def models(self, artifact: Artifact) -> dict[str, ModelSpec]:
         """The models that made `artifact`, by role."""
         rows = self._read("artifact_models", artifact, "role")
