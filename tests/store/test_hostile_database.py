@@ -202,6 +202,31 @@ def files_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.parametrize("write", [True, False])
+def test_an_older_format_that_cannot_be_upgraded_is_said(workspace: Workspace, write: bool) -> None:
+    with Store.open(workspace, write=True) as store:
+        make(store, files={"a": b"1"})
+    change(
+        workspace,
+        "alter table digest_cache drop column ctime_ns",
+        "delete from _sqlite_migrations where name = '006_every_column'",
+    )
+    before = workspace.database.read_bytes()
+    with files_at_most(0), pytest.raises(StoreError) as said, Store.open(workspace, write=write):
+        pass
+    assert (
+        "whose format must be upgraded before anything else, and this failed: the disk is full, or"
+        in said.value.message
+    )
+    assert said.value.hint == (
+        "any command upgrades it where the folder can be written to and has some 1 MiB of room: make it so, or copy "
+        "the workspace to such a place"
+    )
+    assert workspace.database.read_bytes() == before
+    with Store.open(workspace, write=write) as store:
+        assert list(verify(store)) == []
+
+
 def test_a_full_disk_leaves_reading_and_gc(workspace: Workspace) -> None:
     with Store.open(workspace, write=True) as store:
         make(store, tag="old", files={"a": b"1"})

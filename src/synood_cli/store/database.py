@@ -60,6 +60,11 @@ def is_full(error: sqlite3.Error) -> bool:
     return "full" in str(error) or "disk I/O" in str(error)
 
 
+def not_writable(error: sqlite3.Error) -> bool:
+    """Whether SQLite says so of a file or a disk that takes no more."""
+    return is_full(error) or any(sign in str(error) for sign in ("readonly", "unable to open"))
+
+
 def open_database(workspace: Workspace, *, write: bool) -> Database:
     """The open database, in memory where none exists and none is to be written. It is not migrated.
 

@@ -19,7 +19,7 @@ from sqlite_utils import Database
 
 from synood_cli.errors import StoreError, UsageError
 from synood_cli.records import ModelSpec
-from synood_cli.store.database import DAMAGED, RowCheck, database_errors, open_database
+from synood_cli.store.database import DAMAGED, RowCheck, database_errors, not_writable, open_database
 from synood_cli.store.files import inside, is_regular, sha256_file
 from synood_cli.store.schema import ARTIFACT_TABLES, is_current, migrate
 from synood_cli.store.workspace import Workspace
@@ -97,6 +97,25 @@ def _looks(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
+@contextlib.contextmanager
+def _upgrading(workspace: Workspace) -> Iterator[None]:
+    """Say of a disk that is full or cannot be written to that the workspace's format is upgraded first."""
+    try:
+        yield
+    except (StoreError, sqlite3.OperationalError) as error:
+        refused = isinstance(error.__cause__, OSError) if isinstance(error, StoreError) else not_writable(error)
+        if not refused or not workspace.database.exists():
+            raise
+        reason = error.message if isinstance(error, StoreError) else "the disk is full, or the folder read-only"
+        room = workspace.database.stat().st_size // 2**20 + 1
+        raise StoreError(
+            f"an older synood wrote {workspace.database}, whose format must be upgraded before anything else, and this "
+            f"failed: {reason}",
+            hint=f"any command upgrades it where the folder can be written to and has some {room} MiB of room: make it "
+            "so, or copy the workspace to such a place",
+        ) from error
+
+
 class Store:
     """An open workspace. Only one process writes at a time: `Store.open(workspace, write=True)` takes its lock."""
 
@@ -110,7 +129,8 @@ class Store:
         """Open the database, migrating it if an older synood wrote it.
 
         Raises StoreError when another process holds the workspace (for writing), when a newer synood wrote the
-        database, when the file is no database, or when it is gone and artifacts are left without it.
+        database, when an older one did and nothing can be written, when the file is no database, or when it is gone
+        and artifacts are left without it.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(database_errors(workspace.database))
@@ -120,9 +140,10 @@ class Store:
             db = open_database(workspace, write=write)
             stack.callback(db.close)
             if not is_current(db):
-                if not write and workspace.database.exists():
-                    stack.enter_context(workspace.lock())
-                migrate(db)
+                with _upgrading(workspace):
+                    if not write and workspace.database.exists():
+                        stack.enter_context(workspace.lock())
+                    migrate(db)
             store = cls(workspace, db)
             if write:
                 stack.callback(store.forget_begun)
