@@ -11,18 +11,21 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import GenerationConfig
 
 from checkpoints import Checkpoints
 from hostile import auto_map, code, fetched, files_in, merged, pickled
 from hub_server import Hub
-from synood_cli.errors import ModelError
+from synood_cli.errors import ItemError, ModelError
 from synood_cli.models.build import build_classifier, build_encoder, build_inpainter
 from synood_cli.models.chat_template import INSTRUCTION, rendered_prompt
+from synood_cli.models.generation_settings import plain_generation
 from synood_cli.models.model_files import cleaned, shown
 from synood_cli.models.transformers_captioner import TransformersCaptioner
-from synood_cli.records import ModelSpec
+from synood_cli.records import Description, ModelSpec
 
 Attack = Callable[[Path, Path], None]
 
@@ -174,6 +177,19 @@ def long_table(folder: Path, marker: Path) -> None:
         weights.write_bytes((10**11).to_bytes(8, "little") + b"{")
 
 
+def generation(**changed: Any) -> Attack:
+    return settings("generation_config.json", **changed)
+
+
+def growing_text(folder: Path, marker: Path) -> None:
+    """A tokenizer that makes a hundred million letters of one."""
+    document = json.loads((folder / "tokenizer.json").read_text())
+    grow = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}
+    document["normalizer"] = {"type": "Sequence", "normalizers": [grow] * 9}
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+
+
+PROCESSOR = "processor_config.json"
 CLIP, SCHEDULE = "open_clip_config.json", "scheduler/scheduler_config.json"
 TOO_LARGE = "describe a model of .* parameters or more, but the weights have"
 MEANT_TO_FAIL: list[tuple[str, str, Attack]] = [
@@ -191,6 +207,15 @@ MEANT_TO_FAIL: list[tuple[str, str, Attack]] = [
     ("captioner", TOO_LARGE, settings("config.json", text_config__num_hidden_layers=10**6)),
     ("captioner", TOO_LARGE, settings("config.json", vision_config__image_size=10**5)),
     ("captioner", "quantised", settings("config.json", text_config__quantization_config={"quant_method": "gptq"})),
+    (
+        "captioner",
+        "more than 1024 MiB",
+        settings(PROCESSOR, image_processor__crop_size={"height": 3 * 10**4, "width": 3 * 10**4}),
+    ),
+    ("captioner", "more than 1024 MiB", growing_text),
+    ("captioner", "repetition_penalty", generation(repetition_penalty=-1.0)),
+    ("captioner", "no_repeat_ngram_size", generation(no_repeat_ngram_size=10**9)),
+    ("captioner", "eos_token_id", generation(eos_token_id="evil")),
     ("inpainter", TOO_LARGE, settings("unet/config.json", layers_per_block=10**6)),
     ("inpainter", TOO_LARGE, settings("vae/config.json", layers_per_block=10**6)),
     ("inpainter", TOO_LARGE, settings("text_encoder/config.json", num_hidden_layers=10**6)),
@@ -220,6 +245,35 @@ def test_numbers_that_cannot_be_are_refused_by_name_before_anything_is_allocated
     with pytest.raises(ModelError, match=message) as refused:
         load(kind, str(folder))
     assert refused.value.hint
+
+
+def test_of_how_a_captioner_wants_to_generate_only_tokens_and_repetition_count() -> None:
+    kept = {"eos_token_id": [2, 3], "suppress_tokens": [5], "repetition_penalty": 1.05, "no_repeat_ngram_size": 1}
+    asked = {
+        **{"num_beams": 4, "num_return_sequences": 4, "custom_generate": "user/evil", "trust_remote_code": True},
+        **{"penalty_alpha": 0.6, "top_k": 4, "force_words_ids": [[5]], "prompt_lookup_num_tokens": 10**6},
+        **{"cache_implementation": "offloaded_static", "stop_strings": ["a"], "max_time": 1e-9},
+        **{"max_new_tokens": 10**9, "min_new_tokens": 10**9, "return_dict_in_generate": True, "output_scores": True},
+    }
+    assert plain_generation(GenerationConfig(**kept, **asked)) == GenerationConfig(**kept)
+
+
+def test_a_captioner_that_wants_to_generate_otherwise_answers_as_it_is_asked(
+    checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoints.captioner, folder)
+    generation(num_beams=4, num_return_sequences=4, penalty_alpha=0.6, top_k=4)(folder, tmp_path)
+    [answer] = load("captioner", str(folder)).describe([Image.new("RGB", (40, 30), "red")], ["cat"])
+    assert isinstance(answer, Description)
+
+
+def test_a_captioner_that_fails_inside_costs_images_in_words(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoints.captioner, folder)
+    settings("config.json", vision_feature_layer=-1000)(folder, tmp_path)
+    answers = load("captioner", str(folder)).describe([Image.new("RGB", (40, 30))] * 2, ["cat"] * 2)
+    assert [type(one) for one in answers] == [ItemError, ItemError]
 
 
 @pytest.mark.parametrize("library", ["config.json", "text_encoder/config.json"])

@@ -13,7 +13,9 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from synood_cli.errors import ItemError, ModelError
-from synood_cli.models.chat_template import INSTRUCTION, chosen_template, rendered_prompt
+from synood_cli.hub_client.wanted import reason_of
+from synood_cli.models.chat_template import chosen_template, prepared, rendered_prompt
+from synood_cli.models.generation_settings import plain_generation
 from synood_cli.models.loading import DTYPES, loading
 from synood_cli.models.model_files import (
     MAX_SETTINGS_BYTES,
@@ -57,6 +59,7 @@ class TransformersCaptioner(Captioner):
                 if not existing(view, TRANSFORMERS_WEIGHTS):
                     raise no_weights(folder)
                 (view / TEMPLATE).unlink(missing_ok=True)  # rendered by `rendered_prompt` alone
+                template = _template(folder)
                 self._processor = AutoProcessor.from_pretrained(view, trust_remote_code=False, local_files_only=True)
                 if getattr(self._processor, "tokenizer", None) is None:
                     raise ModelError(
@@ -72,54 +75,45 @@ class TransformersCaptioner(Captioner):
                         trust_remote_code=False,
                         local_files_only=True,
                     )
-            if report["missing_keys"]:
-                raise ModelError(
-                    f"{spec.name!r} lacks {len(report['missing_keys'])} of the model's weights, first "
-                    f"{min(report['missing_keys'])}",
-                    hint="fetch the checkpoint again, completely",
-                )
+                if report["missing_keys"]:
+                    raise ModelError(
+                        f"{spec.name!r} lacks {len(report['missing_keys'])} of the model's weights, first "
+                        f"{min(report['missing_keys'])}",
+                        hint="fetch the checkpoint again, completely",
+                    )
+                model.generation_config = plain_generation(model.generation_config)
+                tokenizer = self._processor.tokenizer
+                self._prompt = rendered_prompt(template, tokenizer.special_tokens_map, folder=view)
         self._model = model.eval().requires_grad_(False).to(device)
-        tokenizer = self._processor.tokenizer
         # Generation goes on at the right end, so prompts of a batch must end together.
         tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        template = _template(folder)
-        self._prompt: str | None = rendered_prompt(template, tokenizer.special_tokens_map) if template else None
 
     def describe(self, images: Sequence[Image.Image], class_names: Sequence[str]) -> list[Description | Exception]:
         """One answer per image, in order: the new text only, without prompt and special tokens.
 
-        An image that the processor refuses, or that is answered with nothing, yields an ItemError instead.
+        An image that the processor or the model fails at, or that is answered with nothing, yields an ItemError
+        instead.
         """
         started = time.perf_counter()
         instructions = [self.instruction.replace("{class_name}", name) for name in class_names]
         try:
-            inputs = self._inputs(images, instructions)
-        except Exception as error:  # processors raise nearly anything at sizes that they cannot handle
+            answers = self._answers(self._inputs(images, instructions))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # processors and models raise nearly anything at sizes that they cannot handle
             if len(images) > 1:  # find the one that is to blame
                 pairs = zip(images, class_names, strict=True)
                 return [answer for image, name in pairs for answer in self.describe([image], [name])]
-            log.debug("%s: an image cannot be prepared", self.spec.name, exc_info=True)
-            return [ItemError(f"{self.spec.name} cannot read the image: {error}")]
-        answers = self._answers(inputs)
+            log.debug("%s: an image cannot be described", self.spec.name, exc_info=True)
+            return [ItemError(f"{self.spec.name} cannot read the image: {reason_of(error):.300}")]
         seconds = (time.perf_counter() - started) / len(images)
         nothing = ItemError(f"{self.spec.name} answered nothing")
         return [Description(text, seconds=seconds, cut=cut) if text else nothing for text, cut in answers]
 
     def _inputs(self, images: Sequence[Image.Image], instructions: Sequence[str]) -> Any:
-        if self._prompt is None:
-            prompts = [f"USER: <image>\n{instruction} ASSISTANT:" for instruction in instructions]
-            inputs = self._processor(images=list(images), text=prompts, padding=True, return_tensors="pt")
-        else:
-            prompts = [self._prompt.replace(INSTRUCTION, instruction) for instruction in instructions]
-            begin = self._processor.tokenizer.bos_token
-            # As `apply_chat_template` does: a template that begins with the first token has written it itself.
-            once = {"add_special_tokens": False} if begin and self._prompt.startswith(begin) else {}
-            inputs = self._processor(
-                images=[[image] for image in images], text=prompts, padding=True, return_tensors="pt", **once
-            )
-        return inputs.to(self.device, self.dtype)
+        return prepared(self._processor, self._prompt, images, instructions).to(self.device, self.dtype)
 
     @torch.no_grad()
     def _answers(self, inputs: Any) -> list[tuple[str, bool]]:
