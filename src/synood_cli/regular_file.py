@@ -22,8 +22,10 @@ def open_regular(path: Path, *, pipe: bool = False) -> tuple[io.BufferedReader, 
         what = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "pipe or a device"
         os.close(descriptor)
         raise OSError(errno.EINVAL, f"it is a {what}, not a file", str(path))
-    os.set_blocking(descriptor, True)
-    return os.fdopen(descriptor, "rb"), os.fstat(descriptor)
+    status = os.fstat(descriptor)
+    # A file of the system, such as /proc/kmsg, may be regular and have nothing to read yet: it is empty then.
+    os.set_blocking(descriptor, stat.S_ISFIFO(status.st_mode))
+    return os.fdopen(descriptor, "rb"), status
 
 
 def read_regular(path: Path, limit: int, *, pipe: bool = False) -> bytes:
@@ -33,7 +35,7 @@ def read_regular(path: Path, limit: int, *, pipe: bool = False) -> bytes:
     """
     file, status = open_regular(path, pipe=pipe)
     with file:
-        content = file.read(limit + 1) if status.st_size <= limit else b""
+        content = (file.read(limit + 1) or b"") if status.st_size <= limit else b""
     if len(content) > limit or status.st_size > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))
     return content

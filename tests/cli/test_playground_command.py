@@ -48,7 +48,7 @@ def test_what_is_at_the_place_or_beside_it_is_left_alone(tmp_path: Path) -> None
         assert ended.code == 2
         assert "exists and is not empty" in ended.err
     (tmp_path / "world").write_bytes(b"")
-    assert run_synood("playground", "export", tmp_path / "world" / "below", *small).code == 1
+    assert run_synood("playground", "export", tmp_path / "world" / "below", *small).code == 2
     (tmp_path / "world").unlink()
     with output_lock(tmp_path / "world"):
         ended = run_synood("playground", "export", tmp_path / "world", *small)

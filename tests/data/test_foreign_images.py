@@ -314,6 +314,16 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         read_regular(written(tmp_path / "long", b"x" * 11), 10)
 
 
+def test_a_regular_file_that_would_be_waited_for_is_empty(tmp_path: Path) -> None:
+    file, _ = open_regular(written(tmp_path / "file", b"x"))
+    with file:
+        assert not os.get_blocking(file.fileno())
+    log = Path("/proc/kmsg")  # regular, and waits for the kernel's next message
+    if os.access(log, os.R_OK) and os.geteuid() == 0:
+        with pytest.raises(ItemError, match=r"zero bytes|not a picture|not permitted"):
+            read_image(log)
+
+
 def test_a_pipe_that_was_handed_over_is_a_file_where_it_is_meant() -> None:
     read, write = os.pipe()
     try:

@@ -216,7 +216,7 @@ def _content(place: Place, held: contextlib.ExitStack) -> bytes:
         file, status = open_regular(place)
         with file:
             held.enter_context(ENCODED.take(status.st_size))
-            content = file.read(MAX_BYTES + 1) if status.st_size <= MAX_BYTES else b""
+            content = (file.read(MAX_BYTES + 1) or b"") if status.st_size <= MAX_BYTES else b""
         size = max(status.st_size, len(content))
     else:
         content = place.read()

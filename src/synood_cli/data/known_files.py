@@ -80,7 +80,7 @@ def untouched(place: Place) -> Place:
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
     file, status = open_regular(path)
     with file:
-        content = file.read(MAX_BYTES + 1) if status.st_size <= MAX_BYTES else b""
+        content = (file.read(MAX_BYTES + 1) or b"") if status.st_size <= MAX_BYTES else b""
         after = os.fstat(file.fileno())
     if max(status.st_size, len(content)) > MAX_BYTES:
         raise ItemError(too_many_bytes(max(status.st_size, len(content)), MAX_BYTES))
