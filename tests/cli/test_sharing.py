@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,31 @@ def scores(workspace: Path, folder: Path, *arguments: str | Path) -> dict[str, t
 
 def push(study: Path, *arguments: str | Path) -> Ended:
     return run_synood("push", "head@1", *arguments, "-w", study / "ws")
+
+
+KILLED_ONCE_COMPLETE = """
+import os, signal, sys
+from synood_cli.cli.app import main
+
+def watch(frame, event, result):
+    if event == "return" and frame.f_code.co_qualname == "Draft.complete":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.setprofile(watch)
+main(sys.argv[1:])
+"""
+
+
+def test_a_pull_that_is_killed_once_its_head_is_complete_has_said_all_of_it(
+    study: Path, other: Path, tmp_path: Path
+) -> None:
+    assert push(study, tmp_path / "head").code == 0
+    command = ["pull", str(tmp_path / "head"), "-w", str(other)]
+    killed = subprocess.run([sys.executable, "-c", KILLED_ONCE_COMPLETE, *command], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    again = run_synood(*command)
+    assert (again.code, "reused" in again.text) == (0, True)
+    assert run_synood("verify", "-w", other).code == 0
 
 
 def test_a_dry_run_lists_the_files_and_asks_the_hub_nothing(hub: Hub, study: Path) -> None:

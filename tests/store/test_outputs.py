@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from pathlib import Path
 
 import pytest
+from store_rows import python
 
 from synood_cli.errors import StoreError, UsageError
+from synood_cli.store.files import TEMPORARY, write_atomic
 from synood_cli.store.outputs import (
     descriptor_of,
     new_file,
@@ -76,6 +79,35 @@ def test_a_folder_that_failed_leaves_nothing_and_can_be_tried_again(tmp_path: Pa
     with new_folder(tmp_path / "a" / "data"):
         pass
     assert names(tmp_path / "a") == ["data"]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from synood_cli.store.files import write_atomic
+from synood_cli.store.outputs import new_file, new_folder
+place = pathlib.Path(sys.argv[1])
+pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[2] == "write_atomic":
+    write_atomic(place, b"new")
+with {"new_file": new_file, "new_folder": new_folder}[sys.argv[2]](place):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("how", ["new_file", "new_folder", "write_atomic"])
+def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path: Path, how: str) -> None:
+    (tmp_path / ".writing-notes").write_bytes(b"a name of the user's")
+    with new_file(tmp_path / "slow") as held:  # another process's, which is not finished
+        with python(KILLED, tmp_path / "out", how) as killed:
+            assert killed.wait() == -signal.SIGKILL
+        assert len(list(tmp_path.glob(f"{TEMPORARY}*"))) == 3
+        if how == "write_atomic":
+            write_atomic(tmp_path / "out", b"new")
+        else:
+            with {"new_file": new_file, "new_folder": new_folder}[how](tmp_path / "out"):
+                pass
+        assert sorted(tmp_path.glob(f"{TEMPORARY}*")) == sorted([held, tmp_path / ".writing-notes"])
+    assert names(tmp_path) == [".writing-notes", "out", "slow"]
 
 
 def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:

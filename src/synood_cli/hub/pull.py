@@ -83,6 +83,7 @@ def pull_head(
         about = require_trust(info.clip.model, address, trust=trusted)
     except UsageError as error:
         about, problem = error.message, f"{error.message}: {error.hint}"
+    said = {"clip": place, "trusted": trusted, "about_clip": about, "warnings": [problem] if problem else []}
     draft = Draft.begin(store, "head", "pull", **question)
     made = draft.artifact
     if not made.reused:
@@ -91,12 +92,12 @@ def pull_head(
                 raise StoreError(
                     f"{fetched.folder / name} changed while it was read", hint="run the same command again"
                 )
-        draft.note({"method": info.method, "threshold": info.threshold, "source": fetched.source})
+        draft.note({"method": info.method, "threshold": info.threshold, "source": fetched.source, **said})
         labels = label_rows(info)
         draft.commit({"labels": labels}, FILES)
         made = draft.complete(done=len(labels))
-    if place or trusted or not made.reused:
-        draft.note({"clip": place, "trusted": trusted, "about_clip": about, "warnings": [problem] if problem else []})
+    elif place or trusted:
+        draft.note(said)
     return replace(store.get(made.name), reused=made.reused)
 
 

@@ -99,7 +99,7 @@ def _replace_files(files: Mapping[str, bytes], folder: Path) -> None:
     with output_lock(folder / INFO_FILE), ExitStack() as renames:
         for name, content in files.items():
             scratch = renames.enter_context(new_file(folder / name))
-            with disk_errors(folder / name), scratch.open("xb") as file:
+            with disk_errors(folder / name), scratch.open("wb") as file:
                 file.write(content)
                 file.flush()
                 sync(file.fileno())

@@ -14,7 +14,7 @@ from synood_cli.reports.detection import detection
 from synood_cli.reports.failures import SHOWN, failures
 from synood_cli.reports.lineage import changed_settings, trace, tree, used_models
 from synood_cli.reports.training import labels, losses
-from synood_cli.store.files import write_inside
+from synood_cli.store.files import remove_abandoned, write_inside
 from synood_cli.store.outputs import write_output
 from synood_cli.store.store import Artifact, Store
 
@@ -33,6 +33,7 @@ def write_report(store: Store, subject: Artifact, path: Path) -> list[str]:
     is replaced, elsewhere it is followed."""
     page, root = report(store, subject), store.workspace.root
     if path.is_relative_to(store.workspace.reports):
+        remove_abandoned(store.workspace.reports)
         write_inside(root, str(path.relative_to(root)), page.html.encode("utf-8"))
     else:
         write_output(path, page.html.encode("utf-8"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +33,7 @@ from synood_cli.stages.score_rows import (
     read_rows,
     text_writer,
 )
-from synood_cli.store.files import TEMPORARY, disk_errors, write_atomic
+from synood_cli.store.files import disk_errors, remove_abandoned, scratch_in, sync, write_atomic
 from synood_cli.store.outputs import new_file, open_stream, output_lock, write_all
 
 SUFFIXES: Final[dict[str, Format]] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
@@ -214,7 +213,7 @@ def _growing(path: Path, about: Path, format_: Format, origin: Origin, *, begun:
     def append(content: bytes) -> None:
         with disk_errors(path):
             write_all(file, content)
-            os.fsync(file.fileno())
+            sync(file.fileno())
 
     def begin() -> None:
         if not begun:
@@ -256,9 +255,11 @@ def _require_same_head(path: Path, about: Path, origin: Origin) -> None:
 def _take_over(path: Path, format_: Format, threshold: float, known: Known, *, retry_failed: bool) -> None:
     """Rewrite the file with its complete rows, decided by `threshold`, and remember them."""
     encode, header = encoder(format_, FILE_COLUMNS)
-    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
-    try:
-        with disk_errors(path), path.open("rb") as old, temporary.open("xb") as new:
+    with contextlib.ExitStack() as held:
+        with disk_errors(path):
+            remove_abandoned(path.parent)
+            temporary = held.enter_context(scratch_in(path.parent))
+        with disk_errors(path), path.open("rb") as old, temporary.open("wb") as new:
             new.write(header)
             for rows in read_rows(old, format_, path):
                 kept = [
@@ -269,12 +270,10 @@ def _take_over(path: Path, format_: Format, threshold: float, known: Known, *, r
                 new.write(encode(kept))
                 known.add(kept, Told.NOTHING)
             new.flush()
-            os.fsync(new.fileno())
+            sync(new.fileno())
         with disk_errors(path):
             shutil.copymode(path, temporary)
             temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

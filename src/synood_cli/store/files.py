@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -17,6 +19,7 @@ from synood_cli.paths import REASONS, refused
 from synood_cli.records import printable
 
 TEMPORARY = ".writing-"
+_SCRATCH = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}(\.\w+)?")
 _REASONS = REASONS | {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -65,7 +68,9 @@ def write_atomic(path: Path, content: bytes) -> None:
         if path.exists() and not path.is_file():
             kind = "it is a folder" if path.is_dir() else "it is not a regular file"
             raise StoreError(f"cannot write {printable(str(path))}: {kind}", hint="remove it, or choose another place")
-        _replace(Path(os.path.realpath(path)), content)
+        target = Path(os.path.realpath(path))
+        remove_abandoned(target.parent)
+        _replace(target, content)
 
 
 def write_inside(root: Path, relative: str, content: bytes) -> None:
@@ -129,17 +134,65 @@ def refuse_links(root: Path, relative: str) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
-    try:
-        with temporary.open("xb") as file:  # with the permissions of any new file; tempfile's are private
+    with scratch_in(path.parent) as scratch:
+        with scratch.open("wb") as file:
             file.write(content)
             file.flush()
             sync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        scratch.replace(path)
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def scratch_in(folder: Path, suffix: str = "", *, directory: bool = False) -> Iterator[Path]:
+    """Within: a new empty file (or directory) in `folder`, of a name that nobody can guess, which ends in `suffix`. At
+    the end it is removed unless it has been renamed. It is locked meanwhile, by which `remove_abandoned` knows it."""
+    while True:
+        scratch = folder / f"{TEMPORARY}{secrets.token_hex(8)}{suffix}"
+        if directory:
+            scratch.mkdir()
+        else:  # with the permissions of any new file; tempfile's are private
+            os.close(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        descriptor = os.open(scratch, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # without locks, nothing is removed either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if has_name(descriptor, scratch):
+            break
+        os.close(descriptor)  # taken for abandoned between our two steps
+    try:
+        yield scratch
+    finally:
+        if directory:
+            shutil.rmtree(scratch, ignore_errors=True)
+        else:
+            scratch.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what processes that were killed have left of `scratch_in` in `folder`. What is still held, or belongs to
+    another user, stays; so does everything where the file system has no locks."""
+    try:
+        found = [entry.path for entry in os.scandir(folder) if _SCRATCH.fullmatch(entry.name)]
+    except OSError:  # there is no such folder yet, or it cannot be listed
+        return
+    for path in found:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_uid == os.geteuid():
+                    remove(Path(path))
+            finally:
+                os.close(descriptor)
+
+
+def has_name(descriptor: int, path: Path) -> bool:
+    """Whether the open file `descriptor` is what is at `path` now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def link_file(source: Path, target: Path) -> None:

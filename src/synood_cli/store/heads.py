@@ -48,7 +48,7 @@ MAX_WIDTH: Final = 2**14
 PROJECTION: Final = "projection."
 SHOWN: Final = 8
 """Names of tensors that a message lists at most."""
-REMAKE: Final = "make or fetch it anew"
+REMAKE: Final = "make or fetch it anew; where a push was interrupted, the same `synood push` again repairs it"
 
 Pool = Literal["NegLabel", "CSP"]
 Method = Literal[

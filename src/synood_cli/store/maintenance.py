@@ -91,11 +91,11 @@ def _numbers(store: Store) -> Iterator[Problem]:
     given = dict(store.db.execute("select kind, max(version) from artifacts group by kind").fetchall())
     newest = dict(store.db.execute("select kind, newest from versions").fetchall())
     for kind in given.keys() | newest.keys():
-        last, next_after = given.get(kind, 0), newest.get(kind)
-        is_number = isinstance(last, int) and isinstance(next_after, int)
-        if kind not in KINDS or not is_number or not last <= next_after < NUMBERS_END:
+        last, after = given.get(kind, 0), newest.get(kind)
+        goes_on = isinstance(last, int) and isinstance(after, int) and last <= after < NUMBERS_END
+        if kind not in KINDS or not goes_on:
             yield Problem(
-                database, f"versions gives {next_after!r:.40} as the last number of {kind!r:.40}, not {last!r:.40}"
+                database, f"versions gives {after!r:.40} as the last number of {kind!r:.40}, not {last!r:.40}"
             )
     [twice] = store.db.execute("select count(*) - count(distinct asked) from artifacts").fetchone()
     if twice:

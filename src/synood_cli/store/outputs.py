@@ -7,17 +7,24 @@ import errno
 import fcntl
 import os
 import re
-import secrets
-import shutil
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from synood_cli.errors import StoreError, UsageError
 from synood_cli.records import printable
-from synood_cli.store.files import TEMPORARY, disk_errors, sync, sync_folder, write_atomic
+from synood_cli.store.files import (
+    disk_errors,
+    has_name,
+    remove_abandoned,
+    scratch_in,
+    sync,
+    sync_folder,
+    write_atomic,
+)
 
 READER_SECONDS: Final = 5.0
 """How long a named pipe is given to be opened for reading by another program."""
@@ -128,7 +135,7 @@ def _locked(place: Path) -> int | None:
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _has_name(descriptor, place):
+            if has_name(descriptor, place):
                 return descriptor
         except BlockingIOError:
             os.close(descriptor)
@@ -139,13 +146,6 @@ def _locked(place: Path) -> int | None:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its holder has removed it between our two steps
-
-
-def _has_name(descriptor: int, place: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), place.lstat())
-    except FileNotFoundError:
-        return False
 
 
 def write_output(path: Path, content: bytes) -> None:
@@ -170,8 +170,8 @@ def write_all(stream: BinaryIO, content: bytes) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Within: a scratch path (ending in `suffix`) beside the file that `path` means; at the end what was written there
-    takes its place. After an exception the file is as it was.
+    """Within: an empty scratch file (ending in `suffix`) beside the file that `path` means; at the end what was written
+    there takes its place. After an exception the file is as it was.
 
     Raises StoreError before anything is written when `path` is a folder, a pipe or a device.
     """
@@ -182,16 +182,16 @@ def new_file(path: Path, suffix: str = "") -> Iterator[Path]:
                 raise _not_a_file(path, mode)
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}{suffix}"
-    try:
+        remove_abandoned(target.parent)
+    with ExitStack() as held:
+        with disk_errors(path):
+            scratch = held.enter_context(scratch_in(target.parent, suffix))
         yield scratch
         with disk_errors(path):
             with scratch.open("rb") as file:
                 sync(file.fileno())
             scratch.replace(target)
             sync_folder(target.parent)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -205,15 +205,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     with output_lock(target), disk_errors(path):
         _require_absent(path, target)
-        scratch = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
-        try:
-            scratch.mkdir()
+        remove_abandoned(target.parent)
+        with scratch_in(target.parent, directory=True) as scratch:
             yield scratch
             _require_absent(path, target)
             scratch.rename(target)
             sync_folder(target.parent)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _require_absent(path: Path, target: Path) -> None:
