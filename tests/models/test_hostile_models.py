@@ -231,6 +231,16 @@ MEANT_TO_FAIL: list[tuple[str, str, Attack]] = [
     ("inpainter", "timestep_spacing", settings(SCHEDULE, timestep_spacing="evil")),
     ("inpainter", "dynamic_thresholding_ratio", settings(SCHEDULE, thresholding=True, dynamic_thresholding_ratio=5.0)),
     ("inpainter", "10 trained_betas are not 1000", settings(SCHEDULE, trained_betas=[0.1] * 10)),
+    ("classifier", TOO_LARGE, settings("config.json", architecture="vit_giant_patch14_clip_224", model_args={})),
+    ("classifier", "input_size", settings("config.json", pretrained_cfg__test_input_size=[3, 30000, 30000])),
+    ("classifier", "input_size", settings("config.json", pretrained_cfg__test_input_size=[3, 0, 0])),
+    ("classifier", "input_size", settings("config.json", pretrained_cfg__test_input_size="x")),
+    ("classifier", r"\.mean", settings("config.json", pretrained_cfg__mean=["a"])),
+    ("classifier", r"\.std", settings("config.json", pretrained_cfg__std=[0, 0, 0])),
+    *[
+        ("classifier", "label_names are no list of names", settings("config.json", label_names=names))
+        for names in ([1, None, {}], "abc", ["", "", ""], ["a" * 10**6, "b", "c"], ["cat\x1b[31m", "dog", "frog"])
+    ],
     *[(kind, "100,000,000,000 bytes", long_table) for kind in ("clip", "captioner", "inpainter", "classifier")],
 ]
 

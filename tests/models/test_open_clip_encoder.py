@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from checkpoints import CLIP_MODEL, Checkpoints, tiny_clip
 from hub_server import Hub
 from synood_cli.errors import ModelError
 from synood_cli.models.build import build_encoder
-from synood_cli.models.open_clip_encoder import TEXT_BATCH, OpenClipEncoder
+from synood_cli.models.checkpoint_file import activation_note
+from synood_cli.models.open_clip_encoder import TEXT_BATCH, OpenClipEncoder, _published
 from synood_cli.records import ModelSpec
 
 
@@ -190,3 +192,37 @@ def test_the_memory_that_preparing_takes_grows_with_thin_images(encoder: OpenCli
     assert encoder.prepared_bytes(1, 100_000) > 4 * side * side * 100_000
     assert encoder.prepared_bytes(100_000, 1) > 4 * side * side * 100_000
     assert encoder.prepared_bytes(4000, 3000) < 4 * 4000 * 3000  # scaled down: less than the image itself
+
+
+@pytest.mark.filterwarnings("ignore:`?torch.jit")
+def test_a_torchscript_archive_is_refused_and_says_how_to_go_on(tmp_path: Path) -> None:
+    archive = tmp_path / "ViT-B-16.pt"
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(archive)
+    spec = ModelSpec(adapter="open_clip", name="ViT-B-16-quickgelu", pretrained=str(archive))
+    with pytest.raises(ModelError, match=r"ViT-B-16\.pt is a TorchScript archive") as refused:
+        build_encoder(spec, "cpu", "fp32")
+    assert "--clip ViT-B-16 --pretrained openai" in str(refused.value.hint)
+    assert "torch.jit.load(FILE, map_location='cpu').state_dict()" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("ViT-B-16", r"ViT-B-16 runs it with GELU; .* need --clip ViT-B-16-quickgelu$"),
+        ("ViT-B-16-quickgelu", r"ViT-B-16-quickgelu runs it with QuickGELU; .* need --clip ViT-B-16$"),
+        ("ViT-B-16-SigLIP", None),
+    ],
+)
+def test_a_checkpoint_file_does_not_say_its_activation(tmp_path: Path, model: str, expected: str | None) -> None:
+    weights = tmp_path / "weights.pt"
+    weights.touch()
+    note = activation_note(model, str(weights))
+    assert note is None if expected is None else re.search(expected, str(note))
+    assert activation_note(model, "openai") is None
+
+
+@pytest.mark.parametrize("name", ["roberta-base", "xlm-roberta-large", "bert-base-uncased"])
+def test_text_models_of_old_names_are_fetched_from_where_they_went(name: str) -> None:
+    found = _published(name).name.removeprefix("hf-hub:")
+    assert found.count("/") == 1
+    assert found.endswith(f"/{name}")

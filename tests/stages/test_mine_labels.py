@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from synood_cli.config import MineSettings, SelectSettings
+from synood_cli.config import MineSettings, Models, SelectSettings
 from synood_cli.data.wordnet import Candidate, conjugated
-from synood_cli.errors import SynoodError, UsageError
+from synood_cli.errors import ModelError, SynoodError, UsageError
 from synood_cli.method.boundary import threshold_at_tpr
 from synood_cli.models.build import build_encoder
 from synood_cli.settings_file import Config
@@ -292,3 +292,14 @@ def test_csp_without_adjectives_is_refused(make_run, models, selection, tmp_path
     path.write_text("anvil\nbassoon\n")
     with pytest.raises(UsageError, match="--pool csp needs adjectives"):
         mine_labels(make_run(), MineSettings(pool="csp"), models, selection, path)
+
+
+def test_a_checkpoint_of_unknown_activation_says_so_before_it_is_loaded(make_run, selection, candidates, tmp_path):
+    weights, notes = tmp_path / "weights.safetensors", []
+    weights.write_bytes(b"no weights")
+    clip = Models(clip="ViT-B-16", pretrained=str(weights))
+    with pytest.raises(ModelError, match="CLIP encoder"):
+        mine_labels(make_run(note=notes.append), SETTINGS, clip, selection, candidates)
+    [note] = notes
+    assert "a checkpoint file does not say its activation: ViT-B-16 runs it with GELU" in note
+    assert "(all that come from OpenAI were) need --clip ViT-B-16-quickgelu" in note

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from checkpoints import tiny_classifier
+from hostile import merged
 from pipeline import Silent, photograph
 from synood_cli.config import CaptionSettings, Models, SelectSettings, SynthesizeSettings
 from synood_cli.data.encoding import describe_encoding
-from synood_cli.errors import ModelError
+from synood_cli.errors import ModelError, UsageError
 from synood_cli.models.build import build_classifier, build_inpainter
 from synood_cli.stages.caption import caption
 from synood_cli.stages.select import select
@@ -288,3 +289,18 @@ def test_resolution(store, make_run, captions, models):
     [row] = store.rows(made, "synthetic_images")
     assert (row["width"], row["height"]) == (40, 40)
     assert np.asarray(Image.open(made.folder / row["path"])).shape == (40, 40, 3)
+
+
+@pytest.mark.parametrize("known", [1000, 7])
+def test_more_steps_than_the_scheduler_has_are_refused_before_anything_is_made(
+    store, make_run, captions, models, tmp_path, known
+):
+    inpainter = tmp_path / "inpainter"
+    shutil.copytree(models.inpainter, inpainter)
+    merged(inpainter, "scheduler/scheduler_config.json", num_train_timesteps=known)
+    models = Models(inpainter=str(inpainter), classifier=models.classifier)
+    message = f"--steps 2000: the scheduler of this inpainter has {known} steps at most"
+    with pytest.raises(UsageError, match=message) as refused:
+        synthesize(make_run(), SynthesizeSettings(steps=2000), models, captions)
+    assert refused.value.hint == f"--steps {min(known, 50)}"
+    assert list(store.artifacts("synthetic")) == []

@@ -139,7 +139,7 @@ class OpenClipEncoder(ImageTextEncoder):
                 settings = dict(source.model)
                 if text_model := settings["text_cfg"].get("hf_model_name"):
                     config = ("config.json",)
-                    folder = fetched(ModelSpec(adapter="transformers", name=f"hf-hub:{text_model}"), config)
+                    folder = fetched(_published(text_model), config)
                     shown_config = stack.enter_context(shown(folder, config))
                     settings["text_cfg"] = {**settings["text_cfg"], "hf_model_name": str(shown_config)}
                 model = self._build(settings)
@@ -320,6 +320,18 @@ def _logit_scale(stored: Tensor, path: Path) -> float:
     return scale
 
 
+def _published(name: str) -> ModelSpec:
+    """The repository of a text model or tokenizer that open_clip's own settings name."""
+    return ModelSpec(adapter="transformers", name=f"hf-hub:{_MOVED.get(name, name)}")
+
+
+_MOVED = {
+    **{name: f"FacebookAI/{name}" for name in ("roberta-base", "xlm-roberta-base", "xlm-roberta-large")},
+    "bert-base-uncased": "google-bert/bert-base-uncased",
+}
+"""Where the names from before the hub had organisations have gone."""
+
+
 def _tokenizer(spec: ModelSpec, source: _Source) -> Callable[[Sequence[str]], Tensor]:
     """What makes tokens of texts: (N,) → (N, context). A folder or repository has its own, never another one's."""
     text = source.model["text_cfg"]
@@ -331,7 +343,7 @@ def _tokenizer(spec: ModelSpec, source: _Source) -> Callable[[Sequence[str]], Te
         return plain
     files = (*TOKENIZER, "config.json")  # which names the class of a tokenizer that does not
     own = source.folder is not None
-    folder = fetched(spec if own else ModelSpec(adapter="transformers", name=f"hf-hub:{name}"), files)
+    folder = fetched(spec if own else _published(name), files)
     with shown(folder, files) as view:
         if not existing(view, TOKENIZER):
             raise ModelError(f"{printable(str(folder))} holds no tokenizer", hint="fetch the model again, completely")

@@ -23,6 +23,10 @@ from synood_cli.models.protocols import Classifier, LinearLayer
 from synood_cli.records import ModelSpec, Precision, printable
 
 WEIGHTS = "model.safetensors"
+LARGEST_SIDE = 4096
+"""Pixels of a side of a classifier's input, at most; the largest of timm's have 1,024."""
+LONGEST_LABEL = 1000
+"""Characters of a label; ImageNet's longest has some 130."""
 
 _IMAGENET_1K = re.compile(r"in1k(_\d+)?$")
 """Weight tags of checkpoints over ImageNet's 1000 classes; a number is the image size ("sail_in1k_384")."""
@@ -45,8 +49,7 @@ class TimmClassifier(Classifier):
             model = _load(spec)
         self._model = model.eval().requires_grad_(False).to(device, self.dtype)
         self.num_classes: int = model.num_classes
-        labels = model.pretrained_cfg.get("label_names")
-        self.class_names: list[str] | None = [str(label) for label in labels] if labels else None
+        self.class_names: list[str] | None = _labels(spec, model.pretrained_cfg.get("label_names"))
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise ModelError(
                 f"{spec.name!r} has {self.num_classes} logits but {len(self.class_names)} label names",
@@ -58,6 +61,7 @@ class TimmClassifier(Classifier):
             self.class_names, self.class_aliases = imagenet_classes()
         # The size of evaluation: some checkpoints (torchvision's V2 weights) were trained at a smaller one.
         data = resolve_model_data_config(model, use_test_size=True)
+        _check_input(spec, data)
         self._size: tuple[int, int] = data["input_size"][1:]
         self._interpolation = "bicubic" if data["interpolation"] == "bicubic" else "bilinear"
         self.width: int = getattr(model, "head_hidden_size", None) or model.num_features
@@ -114,6 +118,43 @@ def imagenet_classes() -> tuple[list[str], list[set[str]]]:
     imagenet = ImageNetInfo("imagenet-1k")
     ids, words = imagenet.label_names(), imagenet.label_descriptions()
     return ids, [{name, synonyms, *synonyms.split(", ")} for name, synonyms in zip(ids, words, strict=True)]
+
+
+def _labels(spec: ModelSpec, found: Any) -> list[str] | None:
+    """The label names of a checkpoint, in logit order, None without any. Raises ModelError for what are no names."""
+    names = list(found) if isinstance(found, list | tuple | dict) else found
+    if not names:
+        return None
+    named = isinstance(names, list) and all(
+        isinstance(name, str) and name.strip() and name.isprintable() and len(name) <= LONGEST_LABEL for name in names
+    )
+    if not named:
+        raise ModelError(
+            f"{spec.name!r:.200}: label_names are no list of names", hint="correct label_names in its config.json"
+        )
+    return names
+
+
+def _check_input(spec: ModelSpec, data: dict[str, Any]) -> None:
+    """Raise ModelError unless images of the size, mean and deviation that a checkpoint asks for can be."""
+    size, mean, deviation = (data[key] for key in ("input_size", "mean", "std"))
+    wrong = {
+        "input_size": not _numbers(size, 1, LARGEST_SIDE) or not all(type(side) is int for side in size),
+        "mean": not _numbers(mean, -1000, 1000),
+        "std": not _numbers(deviation, 0.001, 1000),
+    }
+    for name, is_wrong in wrong.items():
+        if is_wrong:
+            raise ModelError(
+                f"{spec.name!r:.200}: pretrained_cfg.{name} is none that images could have",
+                hint="correct it in its config.json",
+            )
+
+
+def _numbers(found: Any, least: float, largest: float) -> bool:
+    """Whether it is three numbers in that range."""
+    is_three = isinstance(found, list | tuple) and len(found) == 3
+    return is_three and all(isinstance(part, float | int) and least <= part <= largest for part in found)
 
 
 def _load(spec: ModelSpec) -> Any:
