@@ -65,7 +65,7 @@ class ClipTags(Captioner):
         prepared = torch.stack([self.encoder.prepare(image) for image in images])
         rows = rows_at_once(self._words.device.type, IMAGES)
         features = in_equal_batches(self.encoder.encode_images, prepared, rows)
-        similarity = in_equal_batches(lambda images: normalize(images, dim=-1) @ self._words.T, features, IMAGES)
+        similarity = in_equal_batches(lambda images: normalize(images, dim=-1) @ self._words.T, features, rows)
         # Below ROUNDING all words are equally similar, and none stands out.
         spread = similarity.std(dim=1, keepdim=True, correction=0).clamp_min(ROUNDING)
         z_scores = (similarity - similarity.mean(dim=1, keepdim=True)) / spread

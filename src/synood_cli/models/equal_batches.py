@@ -1,8 +1,9 @@
 """Batches of one size: what a model says of an input does not depend on how many others came along.
 
 Libraries choose their kernels by a tensor's shape, and another kernel rounds otherwise: a CLIP feature moves by 1e-6
-when its batch has another size. It moves neither with what is in the other rows nor with its own row. So every forward
-pass takes the same number of rows, and one that has fewer inputs is filled with zeros.
+when its batch has another size. So every forward pass takes the same number of rows, and one that has fewer inputs is
+filled with zeros. On some CPUs (MKL on AVX2 or SSE) the kernels also round one row otherwise than the next: what must
+not depend on the others at all is computed there by itself.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-CPU_IMAGES = 4
-"""Images of a forward pass on the CPU, whatever the batch size: more are hardly faster there (ViT-B/32 on one core: 66
-ms an image, 62 at 8, 99 one by one), and a single image pays for the whole pass."""
+CPU_IMAGES = 1
+"""Images of a forward pass on the CPU, whatever the batch size, so that no CPU can give an image two features. The
+price: ViT-B/32 on one core takes 99 ms an image, and 66 where four go together."""
 
 
 def rows_at_once(device: str, batch_size: int) -> int:
@@ -29,5 +30,6 @@ def filled(inputs: Tensor, rows: int) -> Tensor:
 
 
 def in_equal_batches(function: Callable[[Tensor], Tensor], inputs: Tensor, rows: int) -> Tensor:
-    """function(inputs), which works row by row, computed `rows` rows at a time, always: (N, …) → (N, …), N > 0."""
+    """function(inputs), which works row by row, computed `rows` rows at a time, always: (N, …) → (N, …), N > 0. Each
+    part is a copy: where its rows began in memory decides nothing."""
     return torch.cat([function(filled(part, rows))[: len(part)] for part in torch.split(inputs, rows)])

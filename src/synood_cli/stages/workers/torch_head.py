@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from synood_cli.method.boundary import threshold_at_tpr
 from synood_cli.method.projection import Projection
 from synood_cli.method.scores import grouping, neglabel_score, predicted_class
-from synood_cli.models.equal_batches import filled
+from synood_cli.models.equal_batches import filled, rows_at_once
 from synood_cli.stages.embed import Features
 from synood_cli.stages.heads import Detections
 from synood_cli.store.heads import Head
@@ -21,7 +21,7 @@ CHUNK = 1024
 """Images that meet all labels at once: at 11,500 labels a similarity matrix of 47 MB."""
 
 DETECTED = 256
-"""Images that `detect` takes at once, always: a single one costs as much, 30 ms of a CPU at 11,500 labels."""
+"""Images that `detect` takes at once, always, on a GPU. On the CPU it takes one after another: see `equal_batches`."""
 
 
 class TorchHead:
@@ -40,6 +40,7 @@ class TorchHead:
         self.ind = torch.tensor(tensors["ind_features"], device=device)
         self.negatives = torch.tensor(tensors["negative_features"], device=device)
         self.temperature = temperature
+        self._rows = rows_at_once(device, DETECTED)
         count = len(self.negatives)
         self.groups = grouping(count, groups, group_seed).to(device) if groups else None
         self.projection: Projection | None = None
@@ -73,13 +74,13 @@ class TorchHead:
     def detect(self, features: Tensor | Features) -> Detections:
         """S of each image (Eq. 2), and its nearest labels. (B, D) F(x) → B detections, on the CPU. Those of an image
         do not depend on the others."""
-        chunks = torch.split(torch.as_tensor(features), DETECTED)
+        chunks = torch.split(torch.as_tensor(features), self._rows)
         found = [[part[: len(chunk)] for part in self._detected(chunk)] for chunk in chunks]
         joined = [torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True)]
         return Detections(*joined)
 
     def _detected(self, chunk: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.detections(filled(chunk.to(self.device), DETECTED))
+        return self.detections(filled(chunk.to(self.device), self._rows))
 
     def scores(self, features: Tensor) -> Tensor:
         """S of each image (Eq. 2): (B, D) F(x) on the device → (B,)."""
