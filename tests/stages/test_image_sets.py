@@ -203,7 +203,7 @@ def test_what_a_benchmark_lacks_is_said(ood: Path) -> None:
 
 def numbered(images: ImageSet, *classes: str) -> list[str]:
     info = HeadInfo.model_construct(ind_labels=tuple(IndLabel(text=name, class_name=name) for name in classes))
-    return number_names(images, "head@1", info).classes
+    return images.renamed(number_names(images, "head@1", info)).classes
 
 
 def labelled(*labels: str, kind: Kind = "list") -> ImageSet:

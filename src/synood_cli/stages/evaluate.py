@@ -148,16 +148,15 @@ def _find(run: Run, methods: Sequence[Contender], ind: Path | ImageSet, ood: Map
 def _named(images: ImageSet, methods: Sequence[Contender]) -> ImageSet:
     """`images` with the class names that all heads mean by their numbers. Raises UsageError where they differ."""
     first, *others = {contender.head.name: contender.info for contender in methods}.items()
-    named = number_names(images, *first)
+    names = number_names(images, *first)
     for head, info in others:
-        classes = [image.class_name for image in number_names(images, head, info).images]
-        if classes != [image.class_name for image in named.images]:
+        if number_names(images, head, info) != names:
             raise UsageError(
                 f"{printable(str(images.place))}: the labels are numbers, and {first[0]} and {head} have different "
                 "classes at the same places",
                 hint="evaluate these heads one by one, or label the images by class names",
             )
-    return named
+    return images.renamed(names) if names else images
 
 
 def _known_classes(methods: Sequence[Contender]) -> list[str]:

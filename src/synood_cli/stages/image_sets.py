@@ -91,10 +91,10 @@ NUMBER_DIGITS = 9
 """Decimal labels longer than this are no places of classes; a number may have millions of digits."""
 
 
-def number_names(images: ImageSet, head: str, info: HeadInfo) -> ImageSet:
-    """`images` with class numbers (as list files, .cls members and datasets have them) turned into the class names of
-    the head called `head`: the number is a place in ImageNet-1k where the head's classes are WordNet ids, else in the
-    head's own classes, sorted.
+def number_names(images: ImageSet, head: str, info: HeadInfo) -> dict[str, str]:
+    """Class numbers of `images` (as list files, .cls members and datasets have them) → the class names that they mean
+    for the head called `head`; empty where the numbers are names. A number is a place in ImageNet-1k where the head's
+    classes are WordNet ids, else in the head's own classes, sorted.
 
     The numbers of a set are all places or all class names of the head, which then stay: names for a head whose classes
     are all called by numbers, and in a set that has words too; places for a head without such a class; for one with
@@ -110,9 +110,9 @@ def number_names(images: ImageSet, head: str, info: HeadInfo) -> ImageSet:
     only_names = bool(words) or all(name.isdecimal() for name in own)
     are_names, are_places = not unknown, not (beyond or only_names)
     if are_names and (not are_places or images.kind == "folder" or not numbers):
-        return images
+        return {}
     if are_places and not are_names:
-        return images.renamed({number: names[int(number)] for number in numbers})
+        return {number: names[int(number)] for number in numbers}
     place, hint = printable(str(images.place)), "label all images of the set by class names"
     if are_names:
         problem = f"the numbers {_shown(numbers)} are class names of {head}, and places in its classes as well"
