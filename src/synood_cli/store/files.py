@@ -19,8 +19,7 @@ from synood_cli.paths import REASONS, refused
 from synood_cli.records import printable
 
 TEMPORARY = ".writing-"
-_SCRATCH = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{24}(\.\w+)?")
-"""Names of `scratch_in`. What `score --move-ood` calls so, a photograph that it has in hand, has 16 digits: it stays."""
+_SCRATCH = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}(\.\w+)?")
 _REASONS = REASONS | {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -149,7 +148,7 @@ def scratch_in(folder: Path, suffix: str = "", *, directory: bool = False) -> It
     """Within: a new empty file (or directory) in `folder`, of a name that nobody can guess, which ends in `suffix`. At
     the end it is removed unless it has been renamed. It is locked meanwhile, by which `remove_abandoned` knows it."""
     while True:
-        scratch = folder / f"{TEMPORARY}{secrets.token_hex(12)}{suffix}"
+        scratch = folder / f"{TEMPORARY}{secrets.token_hex(8)}{suffix}"
         if directory:
             scratch.mkdir()
         else:  # with the permissions of any new file; tempfile's are private
