@@ -57,7 +57,10 @@ def tensors(projection: bool = False) -> dict[str, np.ndarray[Any, np.dtype[np.f
     if projection:
         shapes |= {"projection.linear.weight": (WIDTH, WIDTH)}
         shapes |= {f"projection.{name}": (WIDTH,) for name in ("linear.bias", "norm.weight", "norm.bias")}
-    return {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    made = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    for name in ("ind_features", "negative_features"):
+        made[name] /= np.linalg.norm(made[name], axis=1, keepdims=True)
+    return made
 
 
 def put_head(

@@ -139,6 +139,25 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         r"holds \\x1b\[2J, ind_features, negative_features",
     ),
     "NaN": (lambda f: changed_tensors(f, ind_features=NAN), "ind_features holds NaN or infinities"),
+    "features of length zero": (
+        lambda f: changed_tensors(f, ind_features=np.zeros((2, WIDTH), np.float16)),
+        r"head\.safetensors: ind_features are not of unit length",
+    ),
+    "features beyond any scale": (
+        lambda f: changed_tensors(f, negative_features=np.full((3, WIDTH), 65504, np.float16)),
+        "negative_features are not of unit length",
+    ),
+    "a threshold that is text": (lambda f: changed_info(f, threshold="0.5"), "threshold: Input should be a valid"),
+    "a threshold that is true": (lambda f: changed_info(f, threshold=True), "threshold: Input should be a valid"),
+    "groups in words": (lambda f: changed_info(f, groups="5"), "groups: Input should be a valid integer"),
+    "a flag that is a number": (lambda f: changed_info(f, projection=0), "projection: Input should be a valid boolean"),
+    "a TPR of 5": (lambda f: changed_info(f, calibration__tpr=5.0), r"calibration\.tpr: Input should be less than"),
+    "a calibration on fewer than no images": (
+        lambda f: changed_info(f, calibration__images=-1), r"calibration\.images: Input should be greater than"
+    ),
+    "an interval beyond 1": (lambda f: changed_info(f, calibration__high=2.0), r"calibration\.high: Input should be"),
+    "a label of a million letters": (lambda f: label(f, "a" * 10**6), r"ind_labels\.0\.text: has 1,000,000 characters"),
+    "a label without letters": (lambda f: label(f, " "), "a label has no text"),
     "infinity": (lambda f: changed_tensors(f, ind_features=NAN * 0 + np.inf), "ind_features holds NaN or infinities"),
     "a CLIP by path": (clip(name="/etc", pretrained=None), "the CLIP '/etc' is not named as any machine could find it"),
     "a CLIP by relative path": (clip(name="../clip", pretrained=None), "is not named as any machine"),

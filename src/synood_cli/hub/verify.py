@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from synood_cli.errors import StoreError
 from synood_cli.models.revisions import BY_CONTENT
 from synood_cli.records import ModelSpec, printable
@@ -30,6 +32,12 @@ FILES = (INFO_FILE, TENSOR_FILE)
 MAX_HEADER_BYTES = 64 * 2**10
 """Room for the list of tensors in `head.safetensors`, of which there are six at most."""
 
+LONGEST_TEXT = 4096
+"""Characters of a text in `head.json`, at most; the longest are prompts, several of them joined."""
+
+ROUNDING = 0.01
+"""How much the length of a feature may differ from 1: float16 makes it some 0.0005."""
+
 ASK = "ask its author to publish it anew"
 
 
@@ -41,7 +49,12 @@ def foreign_head(folder: Path, where: str) -> Head:
     info = parse_foreign(_content(folder / INFO_FILE, MAX_INFO_BYTES, where), where)
     tensors = _content(folder / TENSOR_FILE, MAX_TENSOR_BYTES, where)
     check_tensors(tensors, info, where)
-    return Head.of(info, tensors, f"{where}: {TENSOR_FILE}")
+    head = Head.of(info, tensors, f"{where}: {TENSOR_FILE}")
+    for name in ("ind_features", "negative_features"):
+        lengths = np.linalg.norm(head.tensors[name].astype(np.float64), axis=1)
+        if np.abs(lengths - 1).max() > ROUNDING:
+            raise StoreError(f"{where}: {TENSOR_FILE}: {name} are not of unit length", hint=ASK)
+    return head
 
 
 def parse_foreign(content: bytes, where: str) -> HeadInfo:
@@ -52,8 +65,13 @@ def parse_foreign(content: bytes, where: str) -> HeadInfo:
     for place, text in _texts(info.model_dump(), ""):
         if not text.isprintable():
             raise StoreError(f"{where}: {INFO_FILE}{printable_place(place)}: holds control characters", hint=ASK)
+        if len(text) > LONGEST_TEXT:
+            raise StoreError(f"{where}: {INFO_FILE}{printable_place(place)}: has {len(text):,} characters", hint=ASK)
     if not (info.ind_labels and info.negative_labels):
         raise StoreError(f"{where}: a head needs labels of both kinds, in-distribution and negative", hint=ASK)
+    names = [part for label in info.ind_labels for part in (label.text, label.class_name)]
+    if not all(text.strip() for text in (*names, *(label.text for label in info.negative_labels))):
+        raise StoreError(f"{where}: {INFO_FILE}: a label has no text", hint=ASK)
     if said.negative_labels_sha256 != labels_sha256(label.text for label in info.negative_labels):
         raise StoreError(f"{where}: the negative labels are not those that their SHA-256 was taken of", hint=ASK)
     _check_clip(info.clip.model, where)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,12 @@ SHOWN: Final = 8
 """Names of tensors that a message lists at most."""
 REMAKE: Final = "make or fetch it anew; where a push was interrupted, the same `synood push` again repairs it"
 
+Number = Annotated[float, Field(strict=True)]
+"""A number is a number: neither a text, such as "0.5", nor true."""
+Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Flag = Annotated[bool, Field(strict=True)]
+
 Pool = Literal["NegLabel", "CSP"]
 Method = Literal[
     "NegLabel", "+ projection", "+ labels", "SynOOD", "CSP", "CSP + projection", "CSP + labels", "SynOOD on CSP"
@@ -66,10 +72,10 @@ class Clip(Record):
     """The CLIP that a head belongs to, and what it takes to run its image tower elsewhere."""
 
     model: ModelSpec
-    quick_gelu: bool
+    quick_gelu: Flag
     preprocessing: dict[str, Any]
-    width: int = Field(ge=1, le=MAX_WIDTH)
-    logit_scale: float = Field(gt=0)
+    width: int = Field(strict=True, ge=1, le=MAX_WIDTH)
+    logit_scale: Number = Field(gt=0)
 
 
 class IndLabel(Record):
@@ -84,8 +90,8 @@ class NegativeLabel(Record):
 
     text: str
     part_of_speech: str
-    similarity: float | None = None
-    tuned: bool = False
+    similarity: Number | None = None
+    tuned: Flag = False
 
 
 class Calibration(Record):
@@ -97,15 +103,15 @@ class Calibration(Record):
     of the images, ascending, from which a threshold for any other TPR follows.
     """
 
-    images: int
+    images: Count
     source: str
-    tpr: float
-    trained_on: bool
-    achieved: float | None = None
-    low: float | None = None
-    high: float | None = None
-    level: float | None = None
-    scores: tuple[float, ...] = ()
+    tpr: Fraction
+    trained_on: Flag
+    achieved: Fraction | None = None
+    low: Fraction | None = None
+    high: Fraction | None = None
+    level: Fraction | None = None
+    scores: tuple[Number, ...] = ()
 
 
 class HeadInfo(Record):
@@ -120,16 +126,16 @@ class HeadInfo(Record):
     """The candidates that the negative labels were chosen from."""
     templates: dict[str, str]
     """Prompt of a negative label by part of speech."""
-    projection: bool = False
+    projection: Flag = False
     projection_images: Literal["both", "ind"] | None = None
     """What a projection was trained on: selected and synthetic images, or the selected ones alone; None without one."""
     strategy: Strategy | None = None
     """How the labels were tuned (Table 5); None where none was."""
-    temperature: float = Field(ge=LOWEST_TEMPERATURE, le=HIGHEST_TEMPERATURE)
-    groups: int = Field(ge=0)
+    temperature: Number = Field(ge=LOWEST_TEMPERATURE, le=HIGHEST_TEMPERATURE)
+    groups: Count
     """Groups of negative labels that Eq. 2 averages over; 0 = none."""
-    group_seed: int = Field(ge=0, lt=2**63)
-    threshold: float
+    group_seed: Count = Field(lt=2**63)
+    threshold: Number
     """η: in-distribution iff S ≥ η."""
     calibration: Calibration
     versions: dict[str, str]
