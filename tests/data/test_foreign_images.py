@@ -7,6 +7,8 @@ import io
 import logging
 import os
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -335,3 +337,26 @@ def test_a_pipe_that_was_handed_over_is_a_file_where_it_is_meant() -> None:
         assert read_regular(path, 10, pipe=True) == b"text"
     finally:
         os.close(read)
+
+
+def test_nothing_is_said_of_a_file_without_its_name(tmp_path: Path) -> None:
+    def tiff(side: int, samples: int) -> bytes:
+        tags = [(256, side), (257, side), (258, 8), (259, 1), (262, 1), (273, 8), (277, samples), (278, side), (279, 4)]
+        return (
+            b"II*\0"
+            + struct.pack("<IIH", 12, 0, len(tags))
+            + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+            + bytes(4)
+        )
+
+    large, odd = written(tmp_path / "large.tif", tiff(9_500, 1)), written(tmp_path / "odd.tif", tiff(8, 255))
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom synood_cli.data.images import read_image\n"
+        "from synood_cli.errors import ItemError\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n        read_image(Path(path))\n"
+        "    except ItemError as error:\n        print(error.message)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, large, odd], capture_output=True, text=True, check=True)
+    assert [line[:21] for line in ended.stdout.splitlines()] == ["the file is truncated", "not a picture that ca"]
+    assert ended.stderr == ""

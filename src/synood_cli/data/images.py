@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -54,6 +55,11 @@ T = TypeVar("T")
 
 _EMPTY = "the file is empty (zero bytes)"
 _pillow_warnings = threading.Lock()
+
+# Pillow tells the terminal of large and odd files without naming them. What matters is an ItemError; MAX_PIXELS bounds
+# what is decoded, where threads cannot each have their own filters; --verbose still shows what is logged.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 PreparedBytes = Callable[[int, int], int]
 """The memory that preparing a picture of width × height pixels takes, beside the RGB picture itself."""
