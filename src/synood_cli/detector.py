@@ -87,7 +87,7 @@ class Detector:
     >>> found.decision, found.predicted_class
     ('ind', 'penguin')
     >>> detector.score(["photos/penguin.png", "photos/airplane.png"]).round(2)
-    array([1., 0.], dtype=float32)
+    array([1., 0.])
 
     `detector(batch)` gives outlier scores of prepared images, as pytorch-ood's detectors do, and `as_pytorch_ood` gives
     one of that library's own detectors.
@@ -152,9 +152,9 @@ class Detector:
             execution=Execution(device=device, **execution),
         )
 
-    def score(self, images: Picture | Pictures) -> NDArray[np.float32]:
+    def score(self, images: Picture | Pictures) -> NDArray[np.float64]:
         """S of each image (Eq. 2), higher = more in-distribution: (B,); of a single image (1,)."""
-        return np.concatenate([np.empty(0, np.float32), *(found.scores for found in self._batches(images))])
+        return np.concatenate([np.empty(0), *(found.scores for found in self._batches(images))])
 
     def detect(self, images: Picture | Pictures) -> list[Detection]:
         """Score, decision, predicted class and nearest negative label of each image; of a single one, a list of one."""

@@ -31,13 +31,15 @@ def test_where_no_score_is_lower_the_threshold_lies_a_little_below():
         assert threshold_at_tpr(torch.tensor(scores), 1.0) == pytest.approx(1 / (1 + math.exp(0.01)))
     assert threshold_at_tpr(torch.tensor([1e-20]), 1.0) == pytest.approx(1e-20 * math.exp(-0.01))
     assert threshold_at_tpr(torch.zeros(3), 0.5) == 0.0
-    assert 1 - 1e-6 < threshold_at_tpr(torch.ones(3), 0.5) < 1 - 2e-7  # four steps of float32: a last bit may be lost
+    assert 1 - 1e-15 < threshold_at_tpr(torch.ones(3), 0.5) <= 1 - 4e-16  # four steps: a last bit may be lost
 
 
 def test_saturated_scores_and_neighbours_are_parted():
     one_below = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0)).item()
     assert one_below < threshold_at_tpr(torch.tensor([1.0, one_below]), 0.5) < 1
     assert 0 < threshold_at_tpr(torch.tensor([1.0, 0.0]), 0.5) < 1
+    near_one = torch.tensor([1 - 1e-12, 1 - 1e-10], dtype=torch.float64)  # both are 1 in float32
+    assert 1 - threshold_at_tpr(near_one, 0.5) == pytest.approx(1e-11, rel=1e-3)
     assert 0 < threshold_at_tpr(torch.tensor([2**-149, 0.0]), 0.5) <= 2**-149
     neighbours = torch.tensor([1.0, math.nextafter(1, 0)], dtype=torch.float64)
     assert threshold_at_tpr(neighbours, 0.5) == 1.0

@@ -45,6 +45,16 @@ def test_small_temperatures_do_not_overflow():
     assert neglabel_score(image, negatives[1:], ind, 1e-4, None).item() == 0.0
 
 
+def test_images_that_float32_would_call_equal_are_told_apart():
+    image, ind = torch.tensor([[1.0, 0.0], [0.8, 0.6]]), torch.tensor([[1.0, 0.0]])
+    negatives = torch.tensor([[-0.8, 0.6]])  # cosines apart by 1.8 and 1.08
+    for groups in (None, torch.tensor([[0]])):
+        found = neglabel_score(image, ind, negatives, 0.06, groups)
+        assert (1 - found).tolist() == pytest.approx([math.exp(-30), math.exp(-18)], rel=1e-2)
+        assert found.dtype == torch.float64
+        assert found.float().tolist() == [1.0, 1.0]
+
+
 def test_images_are_independent_of_their_batch():
     groups = grouping(11, 2, seed=0)
     whole = neglabel_score(IMAGES, IND, NEGATIVES, 0.01, groups)

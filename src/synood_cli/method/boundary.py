@@ -34,26 +34,26 @@ def threshold_at_tpr(scores: Tensor, tpr: float) -> float:
 
     scores: (N,) S of Eq. 2, in [0, 1], higher = more InD. The scores ≥ η are those ≥ a: the share `tpr` or, where
     several scores equal a, more. Between two scores, because rounding moves a score by some 1e-6: at a itself it would
-    decide whether that image passes. S that float32 rounds to 0 or 1 counts as the number next to it that is not.
+    decide whether that image passes. S that float64 rounds to 0 or 1 counts as the number next to it that is not.
 
     Where no score is below a (TPR 1, one image, all scores equal), η lies LOWEST_MARGIN below a on the logit, and at
-    least 4 float32 steps; at a = 0, η is 0. Raises as `score_at_tpr`.
+    least 4 float64 steps; at a = 0, η is 0. Raises as `score_at_tpr`.
     """
     lowest = score_at_tpr(scores, tpr)
     lower = scores[scores < lowest]
     if lower.numel() == 0:
-        return max(0.0, min(_sigmoid(_logit(lowest) - LOWEST_MARGIN), lowest * (1 - 2**-22))) if lowest > 0 else lowest
+        return max(0.0, min(_sigmoid(_logit(lowest) - LOWEST_MARGIN), lowest * (1 - 2**-51))) if lowest > 0 else lowest
     below = float(lower.max())
     between = _sigmoid((_logit(lowest) + _logit(below)) / 2)
     return between if below < between <= lowest else lowest  # neighbours in float64 have nothing between them
 
 
 LOWEST_MARGIN = 0.01
-"""How far η is from the lowest score of all, on the logit: a hundred times what float32 arithmetic moves it."""
+"""How far η is from the lowest score of all, on the logit: a hundred times what the cosines' float32 moves it."""
 
 
 def _logit(score: float) -> float:
-    inside = min(max(score, 2**-150), 1 - 2**-25)  # float32 rounds what is outside to 0 and 1
+    inside = min(max(score, math.ulp(0.0)), 1 - 2**-53)  # the numbers next to 0 and 1
     return math.log(inside) - math.log1p(-inside)
 
 

@@ -17,8 +17,8 @@ def neglabel_score(image: Tensor, ind: Tensor, negatives: Tensor, temperature: f
 
     groups: (G, n) rows of `negatives` (see `grouping`): S is computed against each group alone and averaged over
     groups; None = against all negative labels at once. Written as sigmoid(logsumexp_InD - logsumexp_neg), so that no
-    exponential overflows at τ = 0.01; in float32 a gap above 16.6 between the two rounds to 1. Raises SynoodError for
-    no labels of either kind.
+    exponential overflows at τ = 0.01. In float64, whatever the features are: in float32 a gap above 16.6 between the
+    two rounds to 1, and images beyond it could not be told apart. Raises SynoodError for no labels of either kind.
     """
     if len(ind) == 0 or len(negatives) == 0:
         raise SynoodError(f"Eq. 2 needs labels of both kinds: {len(ind)} in-distribution, {len(negatives)} negative")
@@ -26,11 +26,16 @@ def neglabel_score(image: Tensor, ind: Tensor, negatives: Tensor, temperature: f
 
 
 def ind_share(ind_cosines: Tensor, negative_cosines: Tensor, temperature: float, groups: Tensor | None) -> Tensor:
-    """S of Eq. 2 from the cosines (B, C) and (B, N) themselves; see `neglabel_score`."""
-    ind_mass = torch.logsumexp(ind_cosines / temperature, dim=1, keepdim=True)
-    similarities = negative_cosines / temperature
-    grouped = similarities[:, None, :] if groups is None else similarities[:, groups]
+    """S of Eq. 2 from the cosines (B, C) and (B, N) themselves, in float64; see `neglabel_score`."""
+    ind_mass = torch.logsumexp(_double(ind_cosines) / temperature, dim=1, keepdim=True)
+    similarities = _double(negative_cosines) / temperature
+    grouped = similarities[:, None, :] if groups is None else similarities[:, groups.to(similarities.device)]
     return torch.sigmoid(ind_mass - torch.logsumexp(grouped, dim=2)).mean(dim=1)
+
+
+def _double(cosines: Tensor) -> Tensor:
+    """In float64; on the CPU where the device has none (MPS)."""
+    return cosines.cpu().double() if cosines.device.type == "mps" else cosines.double()
 
 
 def grouping(count: int, groups: int, seed: int) -> Tensor:

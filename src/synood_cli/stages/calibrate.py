@@ -30,7 +30,7 @@ class CalibrationJob(NamedTuple):
 class Calibrated(NamedTuple):
     """S of the images, ascending, (N,), and η."""
 
-    scores: NDArray[np.float32]
+    scores: NDArray[np.float64]
     threshold: float
 
 
@@ -72,7 +72,7 @@ def calibrate(
     options = {"execution": run.execution, "tpr": settings.tpr}
     calibrated: Calibrated = next(run.runner.map("calibrate", options, [job]))
     count = len(calibrated.scores)
-    reached = int((calibrated.scores.astype(np.float64) >= calibrated.threshold).sum())
+    reached = int((calibrated.scores >= calibrated.threshold).sum())
     interval = clopper_pearson(reached, count, settings.level)
     calibration = Calibration(
         images=count,

@@ -1,7 +1,7 @@
 """Export: the image tower of a head's CLIP and the head in one ONNX graph.
 
     pixels (B, 3, H, W) float32, prepared as the metadata say →
-        score (B,)                S of Eq. 2, higher = more in-distribution
+        score (B,)                float64, S of Eq. 2, higher = more in-distribution
         predicted_class (B,)      int64, place of the nearest InD label in the metadata's ind_labels
         nearest_negative (B,)     int64, place of the nearest negative label in negative_labels
         nearest_similarity (B,)   cosine similarity to it

@@ -32,7 +32,7 @@ class Detections(NamedTuple):
     """What a head says of B images: S (Eq. 2; higher = more InD), the position of the nearest InD label, and that of
     the nearest negative label with its cosine similarity. Each (B,)."""
 
-    scores: NDArray[np.float32]
+    scores: NDArray[np.float64]
     predicted: NDArray[np.int64]
     nearest_negative: NDArray[np.int64]
     nearest_similarity: NDArray[np.float32]
