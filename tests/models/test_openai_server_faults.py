@@ -197,3 +197,46 @@ def test_what_asking_again_would_not_change_is_not_asked_again(server: LoopbackS
     assert isinstance(answer, ItemError)
     assert message in answer.message
     assert len(server.requests) == 1
+
+
+def test_halves_of_characters_are_replaced(server: LoopbackServer) -> None:
+    server.script = [reply(completion("so\ud800fa, \ud83d\ude00 lamp"))]
+    answer = ask(server)
+    assert isinstance(answer, Description)
+    assert answer.raw == "so\ufffdfa, \U0001f600 lamp"
+
+
+@pytest.mark.parametrize("finish", ["error", "abort"])
+def test_an_answer_that_the_server_gave_up_is_asked_for_again(server: LoopbackServer, finish: str) -> None:
+    server.script = [reply(completion("sofa, l", finish)), say("sofa, lamp")]
+    answer = ask(server, attempts=2)
+    assert isinstance(answer, Description)
+    assert answer.raw == "sofa, lamp"
+    assert len(server.requests) == 2
+
+
+FLOODS = {
+    "headers": b"HTTP/1.1 200 OK\r\nX: ",
+    "a status line": b"HTTP/1.1 200 ",
+    "the extension of a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+    "a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+    "trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_is_cut_off(server: LoopbackServer, flood: str) -> None:
+    sent = 0
+
+    def behaviour(handler: Handler) -> None:
+        nonlocal sent
+        handler.close_connection = True
+        with contextlib.suppress(OSError):
+            handler.wfile.write(FLOODS[flood])
+            while True:
+                handler.wfile.write(b"a" * 2**16)
+                sent += 2**16
+
+    message = refused(server, behaviour)
+    assert "broke: Receive buffer too long" in message or "sends more than" in message
+    assert sent < MAX_ANSWER_BYTES + 2**24

@@ -33,6 +33,9 @@ MAX_ANSWER_BYTES = 4 * 2**20
 CUT = ("length", "max_tokens")
 """Values of finish_reason that say that an answer was cut off."""
 
+FAILED = ("error", "abort")
+"""Values of finish_reason that say that the server gave up."""
+
 logger = logging.getLogger(__name__)
 EXCERPT = 200
 """Characters of an unexpected answer that an error message quotes."""
@@ -228,8 +231,9 @@ class OpenAiServerCaptioner(Captioner):
                 f"no answer within {self.max_new_tokens} tokens, in which the model may have reasoned; "
                 "--max-new-tokens allows more"
             )
-        if not content:
-            raise _PassingError(ItemError(f"a chat completion without text: {excerpt(text)}"))
+        if not content or finished in FAILED:
+            what = "a chat completion without text" if not content else "an answer that the server gave up"
+            raise _PassingError(ItemError(f"{what}: {excerpt(text)}"))
         return Description(content, cut=cut)
 
 
@@ -275,7 +279,9 @@ def text_content(content: object) -> str:
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text")]
         content = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
-    return content.strip() if isinstance(content, str) else ""
+    if not isinstance(content, str):
+        return ""
+    return content.encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()  # halves of characters: �
 
 
 def data_url(image: Image.Image) -> str:
