@@ -9,7 +9,6 @@ import typer
 from synood_cli.cli.command import workspace_command
 from synood_cli.cli.output import Output
 from synood_cli.cli.progress import duration
-from synood_cli.reports.lineage import tree
 
 if TYPE_CHECKING:
     from synood_cli.reports.lineage import Node
@@ -26,6 +25,8 @@ def log(
     kind: Annotated[str | None, typer.Option(metavar="KIND", help="Artifacts of this kind only, such as head.")] = None,
 ) -> None:
     """List the artifacts, the newest last; or the lineage of one."""
+    from synood_cli.reports.lineage import tree
+
     if name is not None:
         artifact = store.get(name)
         output.document([_entry(store, made) for made in store.lineage(artifact)])
