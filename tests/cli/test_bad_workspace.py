@@ -200,7 +200,7 @@ def test_where_scores_cannot_be_written(study: Path) -> None:
     for place, code, reason in [
         (study, 1, "it is a folder"),
         (study / "captions.jsonl/scores.csv", 2, "a part of the path is a file, not a folder"),
-        (study / ("n" * 300), 2, "the name is too long"),
+        (study / ("n" * 300), 2, "file name too long"),
     ]:
         ended = synood(study, "score", photos, "-o", place)
         assert ended.code == code
