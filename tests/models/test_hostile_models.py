@@ -459,3 +459,10 @@ def test_a_snapshot_of_the_hub_may_link_to_its_own_blobs_and_nowhere_else(tmp_pa
     (snapshot / "other.json").symlink_to("../../../secret")
     with pytest.raises(ModelError, match="link to a file outside"), shown(snapshot, ["*.json"]):
         pass
+
+
+def test_a_tokenizer_that_is_larger_than_any_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(2**26 + 1)
+    with pytest.raises(ModelError, match=r"tokenizer\.json has 67,108,865 bytes"), shown(tmp_path, ["tokenizer.json"]):
+        pass

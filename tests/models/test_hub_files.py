@@ -231,7 +231,7 @@ def test_a_listing_without_end_is_cut_off(hub: Hub, commit: str, cache: Path) ->
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("config.json", MAX_FILE_BYTES + 1, r"tells of 134,217,729 bytes in config\.json"),
+        ("config.json", MAX_FILE_BYTES + 1, r"tells of 67,108,865 bytes in config\.json"),
         ("model-00001-of-00001.safetensors", MAX_WEIGHTS_BYTES + 1, "tells of 68,719,476,737 bytes"),
         ("config.json", None, r"does not tell the size of config\.json"),
         ("config.json", -1, r"does not tell the size of config\.json"),

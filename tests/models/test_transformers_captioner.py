@@ -120,3 +120,9 @@ def test_missing_weights_are_an_error_never_random_answers(tmp_path: Path) -> No
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks 4 of the model's weights, first model\.multi_modal_projector"):
         load(folder)
+
+
+def test_a_thin_image_is_known_to_grow_with_its_shortest_side(captioner: TransformersCaptioner) -> None:
+    """The tiny captioner's input has 32 × 32 pixels, of which the shortest side of an image becomes 32."""
+    assert captioner.prepared_bytes(640, 480) == 12 * 32 * 32 * 640 // 480
+    assert captioner.prepared_bytes(1, 40_000_000) == 12 * 32 * 32 * 40_000_000

@@ -1,9 +1,12 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from chat_server import completion, say, serving
+from hostile import merged
 from pipeline import Silent
 from synood_cli.config import CaptionSettings, Execution, Models, SelectSettings
 from synood_cli.errors import SynoodError, UsageError
@@ -128,6 +131,22 @@ def test_clip_tags(store, make_run, selection, checkpoints, tmp_path):
     words.write_text("grass\nsky\n")
     other = caption(make_run(), settings, models, selection, vocabulary=words)
     assert not other.reused
+
+
+def test_a_photograph_that_grows_beyond_memory_when_it_is_scaled_is_a_failure(
+    store, make_run, photos, checkpoints, tmp_path
+):
+    """Scaled until its shortest side has 64 pixels, this one would take 12 × 64 × 64 × 65,000 bytes: 3.2 GB."""
+    captioner = shutil.copytree(checkpoints.captioner, tmp_path / "captioner")
+    processor = json.loads((captioner / "processor_config.json").read_text())["image_processor"]
+    merged(captioner, "processor_config.json", image_processor=processor | {"size": {"shortest_edge": 64}})
+    Image.effect_noise((65_000, 1), 50).convert("RGB").save(photos / "cat/thin.jpg")
+    selected = select(make_run(), SelectSettings(per_class=2), photos)
+    made = caption(make_run(), CaptionSettings(max_new_tokens=6), Models(captioner=str(captioner)), selected)
+    assert made.items_done == 5
+    [(item, reason)] = store.failures(made)
+    assert item == "cat/thin.jpg"
+    assert "too long and thin" in reason
 
 
 def test_a_multimodal_model_and_a_resumed_run(store, make_run, selection, checkpoints):

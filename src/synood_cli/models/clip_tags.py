@@ -56,6 +56,10 @@ class ClipTags(Captioner):
         self.class_similarity = class_similarity
         self._words = self._encode(self.vocabulary)
 
+    def prepared_bytes(self, width: int, height: int) -> int:
+        """As the CLIP says."""
+        return self.encoder.prepared_bytes(width, height)
+
     def describe(self, images: Sequence[Image.Image], class_names: Sequence[str]) -> list[Description | Exception]:
         """One answer per image, in order, its elements best first; `raw` joins them with commas.
 

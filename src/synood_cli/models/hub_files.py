@@ -29,8 +29,8 @@ from synood_cli.regular_file import read_regular
 
 MAX_WEIGHTS_BYTES = 64 * 2**30
 """Largest file of weights: the Hub itself takes none of more than 50 GB."""
-MAX_FILE_BYTES = 128 * 2**20
-"""Largest file of anything else; the tokenizers of today have up to 35 MB."""
+MAX_FILE_BYTES = 64 * 2**20
+"""Largest file of anything else, tokenizers among them; the tokenizers of today have up to 35 MB."""
 AT_ONCE = 4
 """Files that are fetched at the same time."""
 

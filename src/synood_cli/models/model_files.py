@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from synood_cli.errors import ModelError
-from synood_cli.models.hub_files import fetch_files, hub_id
+from synood_cli.models.hub_files import MAX_FILE_BYTES, fetch_files, hub_id
 from synood_cli.records import ModelSpec, printable
 
 TOKENIZER = (
@@ -210,9 +210,14 @@ def shown(folder: Path, patterns: Sequence[str], clean: Clean | None = None) -> 
                     document = _checked_index(folder, name, document)
                 target.write_text(json.dumps((clean or cleaned)(name, document)), encoding="utf-8")
             else:
+                file = inside(folder, name)
                 if name.endswith(".safetensors"):
                     check_header(folder, name)
-                target.symlink_to(inside(folder, name))
+                elif (size := file.stat().st_size) > MAX_FILE_BYTES:
+                    raise ModelError(
+                        f"{_shown(folder / name)} has {size:,} bytes; such a file has {MAX_FILE_BYTES:,} at most"
+                    )
+                target.symlink_to(file)
         yield view
 
 

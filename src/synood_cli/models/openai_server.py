@@ -95,6 +95,10 @@ class OpenAiServerCaptioner(Captioner):
             self._headers["Authorization"] = f"Bearer {api_key(key_env, httpx.URL(self.endpoint))}"
         self._certificates = httpx.create_ssl_context()
 
+    def prepared_bytes(self, width: int, height: int) -> int:  # noqa: ARG002
+        """None: an image is sent in its own size."""
+        return 0
+
     def describe(self, images: Sequence[Image.Image], class_names: Sequence[str]) -> list[Description | Exception]:
         """One answer per image, in order.
 

@@ -70,6 +70,10 @@ class Captioner(Protocol):
         """One raw answer per image, in order. An image that cannot be described yields its exception instead of
         an answer, so that one bad image does not lose its batch. Raises ModelError when no image can succeed."""
 
+    def prepared_bytes(self, width: int, height: int) -> int:
+        """The memory that an image of so many pixels takes while the captioner scales it, beside the image itself,
+        about."""
+
 
 class LinearLayer(NamedTuple):
     """The last layer of a classifier, W f + b: (C, D) and (C,)."""

@@ -34,6 +34,9 @@ from synood_cli.records import Description, ModelSpec, Precision, printable
 
 TEMPLATE = "chat_template.jinja"
 
+BYTES_PER_PIXEL = 12
+"""Three colours as float32."""
+
 log = logging.getLogger(__name__)
 
 
@@ -89,6 +92,14 @@ class TransformersCaptioner(Captioner):
         tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
+
+    def prepared_bytes(self, width: int, height: int) -> int:
+        """The memory of the scaled image as floats. Where the shortest side becomes the input's, a thin image grows
+        along with it."""
+        size: Any = getattr(getattr(self._processor, "image_processor", None), "size", None)
+        shortest, longest = (size.get("shortest_edge"), size.get("longest_edge")) if hasattr(size, "get") else (0, 0)
+        scale = shortest / min(width, height) if shortest and not longest else 1.0
+        return int(BYTES_PER_PIXEL * width * height * scale**2)
 
     def describe(self, images: Sequence[Image.Image], class_names: Sequence[str]) -> list[Description | Exception]:
         """One answer per image, in order: the new text only, without prompt and special tokens.

@@ -13,7 +13,6 @@ from synood_cli.errors import ItemError
 from synood_cli.method.answers import final_answer, is_refusal
 from synood_cli.method.elements import fit_prompt, parse_elements, remove_main_object
 from synood_cli.models.build import build_captioner, build_encoder
-from synood_cli.models.clip_tags import ClipTags
 from synood_cli.models.clip_tokens import count_clip_tokens
 from synood_cli.models.loading import choose_device
 from synood_cli.models.protocols import Captioner
@@ -38,8 +37,7 @@ class CaptionWorker:
         self._pool = ThreadPoolExecutor(execution.workers)
         self._captioner = _captioner(settings, execution, specs, vocabulary, key_env) if specs else None
         self._count: Callable[[str], int] = count_clip_tokens
-        tags = self._captioner if isinstance(self._captioner, ClipTags) else None
-        self._prepared_bytes = tags.encoder.prepared_bytes if tags else None
+        self._prepared_bytes = self._captioner.prepared_bytes if self._captioner else None
 
     def __call__(self, batch: Sequence[CaptionJob]) -> list[Prompt | ItemError]:
         """One prompt a job, in order, or why there is none."""
