@@ -212,6 +212,8 @@ def test_exit_codes(score: Any, photos: Path) -> None:
     assert rows(Path("s.csv").read_text())["photos/in/bad.png"]["error"] == ""
     (photos / "empty").mkdir()
     assert score("photos/empty", "-o", "e.csv").code == 2
+    Path("empty.txt").write_text("\n")
+    assert score("empty.txt", "-o", "e.csv").code == 2
 
 
 def test_ood_images_are_moved_and_none_is_lost(score: Any, photos: Path) -> None:

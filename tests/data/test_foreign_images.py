@@ -360,3 +360,19 @@ def test_nothing_is_said_of_a_file_without_its_name(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", code, large, odd], capture_output=True, text=True, check=True)
     assert [line[:21] for line in ended.stdout.splitlines()] == ["the file is truncated", "not a picture that ca"]
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(("mode", "bits"), [("L", 8), ("I", 16)])
+def test_a_tiff_of_signed_numbers_is_refused_as_such(tmp_path: Path, mode: str, bits: int) -> None:
+    content = struct.pack(f"<4{'b' if bits == 8 else 'h'}", -100, 0, 50, 100)
+    tags = {256: 2, 257: 2, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279: len(content), 339: 2}
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags.items()
+    )
+    where = struct.pack("<I", 8 + len(content))
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    path = written(tmp_path / "a.tif", b"II*\0" + where + content + directory)
+    with Image.open(path) as opened:
+        assert opened.mode == mode
+    with pytest.raises(ItemError, match=f"signed {bits}-bit TIFF"):
+        read_image(path)

@@ -251,7 +251,7 @@ def _rows_to(wish: Wish, output: Output, origin: Origin, known: Known, said: dic
 
 def _require_images(summary: Summary, passed_over: PassedOver, wish: Wish) -> None:
     seen = summary.done + summary.failed + summary.skipped
-    if not seen and all(Path(given).is_dir() for given in wish.inputs):
+    if not seen and all(Path(given).is_dir() or Path(given).is_file() for given in wish.inputs):
         others = f"; {passed_over}" if passed_over.files else ""
         raise UsageError(
             f"there are no images in {', '.join(wish.inputs)}{others}", hint="images end in .jpg, .png, .webp, …"

@@ -134,7 +134,7 @@ def decoded_picture(place: Place, prepared_bytes: PreparedBytes | None = None) -
 
 def as_upright_rgb(image: Image.Image) -> Image.Image:
     """A picture that somebody opened as 8-bit RGB, upright, as read_image says; `image` stays as it is. Raises
-    ItemError for what cannot be decoded, and for 32-bit greyscale."""
+    ItemError for what cannot be decoded, and for 32-bit greyscale and signed TIFF."""
     with item_boundary("image", _decoding_problem):
         return upright_rgb(image.copy(), grey_levels(image))
 

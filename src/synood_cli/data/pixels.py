@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT, TiffImageFile
 
 from synood_cli.errors import ItemError
 
 _STRIP_PIXELS = 1 << 20
 _WHITE_IS_ZERO = 0
+_SIGNED = 2
 
 
 class GreyLevels(NamedTuple):
@@ -23,10 +24,13 @@ class GreyLevels(NamedTuple):
 
 
 def grey_levels(image: Image.Image) -> GreyLevels:
-    """The levels of a deep grey `image`, from the tags of a TIFF; of any other file, 16 bits."""
+    """The levels of a deep grey `image`, from the tags of a TIFF; of any other file, 16 bits. Raises
+    ItemError for a TIFF of signed numbers of up to 16 bits: programs disagree on which of them is black."""
+    bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0] if isinstance(image, TiffImageFile) else 16
+    if isinstance(image, TiffImageFile) and bits <= 16 and _SIGNED in image.tag_v2.get(SAMPLEFORMAT, ()):
+        raise ItemError(f"signed {bits}-bit TIFF has no fixed black; convert the picture to unsigned 8 or 16 bits")
     if not isinstance(image, TiffImageFile) or not image.mode.startswith("I;16"):
         return GreyLevels()
-    bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0]
     return GreyLevels(2**bits - 1, image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO)
 
 
