@@ -198,3 +198,11 @@ def test_what_is_named_by_content_is_found_by_it(checkpoints: Checkpoints, tmp_p
     assert located(by_content(weights), places, digest) == weights
     with pytest.raises(ModelError, match="a CLIP in a local checkpoint file"):
         located(by_content(weights), places[2:], digest)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("model.safetensors", 64 * 2**30), ("config.json", 64 * 2**20)])
+def test_a_file_that_is_larger_than_any_models_is_not_hashed(tmp_path: Path, name: str, limit: int) -> None:
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(limit + 1)  # sparse
+    with pytest.raises(ModelError, match=f"has {limit + 1:,} bytes"):
+        folder_digest(tmp_path, "timm", lambda path: pytest.fail(f"{path} was read"))

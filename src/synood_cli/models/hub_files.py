@@ -88,6 +88,11 @@ def fetch_files(repository: str, revision: str | None, patterns: Sequence[str]) 
     return folder
 
 
+def largest(name: str) -> int:
+    """The most bytes that a model's file of that name has."""
+    return MAX_WEIGHTS_BYTES if name.endswith(".safetensors") else MAX_FILE_BYTES
+
+
 def known_commit(repository: str, revision: str | None) -> str | None:
     """The commit that a branch or tag meant when something of it was first fetched; a commit is itself. None if nothing
     was."""
@@ -254,7 +259,7 @@ def _has_digest(path: Path, digest: str | None) -> bool:
 
 def _size(wanted: Wanted, file: HubFile) -> int:
     """The size that the hub tells of a file. Raises HubError for none, and for one that no such file has."""
-    limit = MAX_WEIGHTS_BYTES if file.name.endswith(".safetensors") else MAX_FILE_BYTES
+    limit = largest(file.name)
     if file.size is None or file.size > limit:
         told = "does not tell the size of" if file.size is None else f"tells of {file.size:,} bytes in"
         raise HubError(

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from synood_cli.errors import ModelError, SynoodError
-from synood_cli.models.hub_files import ask_commit, known_commit
+from synood_cli.models.hub_files import ask_commit, known_commit, largest
 from synood_cli.models.model_files import FILES, existing
-from synood_cli.records import ModelSpec
+from synood_cli.records import ModelSpec, printable
 
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's answer before doing without it."""
@@ -90,10 +90,19 @@ def located(spec: ModelSpec, places: Iterable[Path], file_digest: Callable[[Path
 
 def folder_digest(folder: Path, adapter: str, file_digest: Callable[[Path], str]) -> str:
     """SHA-256, in hex, over the sorted (path, content digest) of the files in `folder` that belong to a model of the
-    library `adapter`. Nothing else beside them counts, nor is looked at: the folder may be anything."""
+    library `adapter`. Nothing else beside them counts, nor is looked at: the folder may be anything.
+
+    Raises ModelError for a file that is larger than any model's: it is not read.
+    """
     digest = hashlib.sha256()
     for name in existing(folder, FILES[adapter]):
         if (folder / name).is_file():
+            size, limit = (folder / name).stat().st_size, largest(name)
+            if size > limit:
+                raise ModelError(
+                    f"{printable(str(folder / name))} has {size:,} bytes; such a file of a model has {limit:,} at most",
+                    hint="fetch the model again",
+                )
             digest.update(os.fsencode(name) + b"\0" + file_digest(folder / name).encode() + b"\n")
     return digest.hexdigest()
 
