@@ -25,7 +25,7 @@ class GreyLevels(NamedTuple):
 
 def grey_levels(image: Image.Image) -> GreyLevels:
     """The levels of a deep grey `image`, from the tags of a TIFF; of any other file, 16 bits. Raises
-    ItemError for a TIFF of signed numbers of up to 16 bits: programs disagree on which of them is black."""
+    ItemError for a TIFF of signed numbers of up to 16 bits: they have no fixed black."""
     bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0] if isinstance(image, TiffImageFile) else 16
     if isinstance(image, TiffImageFile) and bits <= 16 and _SIGNED in image.tag_v2.get(SAMPLEFORMAT, ()):
         raise ItemError(f"signed {bits}-bit TIFF has no fixed black; convert the picture to unsigned 8 or 16 bits")
