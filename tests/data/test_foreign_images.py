@@ -167,7 +167,10 @@ def deep_tiff(order: str, bits: int, interpretation: int, values: list[int]) -> 
         ("<", 16, 1, [0, 257, 65535], [0, 1, 255]),
         (">", 16, 1, [0, 257, 65535], [0, 1, 255]),
         ("<", 16, 0, [0, 257, 65535], [255, 254, 0]),
+        (">", 16, 0, [0, 257, 65535], [255, 254, 0]),
         ("<", 12, 1, [0, 16, 2048, 4095], [0, 1, 128, 255]),
+        (">", 12, 1, [0, 16, 2048, 4095], [0, 1, 128, 255]),
+        ("<", 12, 0, [0, 16, 2048, 4095], [255, 254, 127, 0]),
     ],
 )
 def test_deep_grey_means_what_its_tiff_says(
@@ -376,3 +379,52 @@ def test_a_tiff_of_signed_numbers_is_refused_as_such(tmp_path: Path, mode: str, 
         assert opened.mode == mode
     with pytest.raises(ItemError, match=f"signed {bits}-bit TIFF"):
         read_image(path)
+
+
+def colour_tiff(
+    planes: list[bytes], bits: int, interpretation: int, order: str = "<", **tags: tuple[int, ...]
+) -> bytes:
+    """An uncompressed TIFF of 2 × 2 pixels with each plane for itself."""
+    numbers = {
+        256: (2,), 257: (2,), 258: (bits,) * len(planes), 259: (1,), 262: (interpretation,),
+        273: tuple(8 + i * len(planes[0]) for i in range(len(planes))), 277: (len(planes),), 278: (2,),
+        279: tuple(len(plane) for plane in planes), 284: (2,),
+    } | {int(name[1:]): values for name, values in tags.items()}  # fmt: skip
+    content = b"".join(planes)
+    entries = b""
+    for tag, values in sorted(numbers.items()):
+        packed = struct.pack(f"{order}{len(values)}H", *values)
+        if len(packed) > 4:
+            content += b"\0" * (len(content) % 2)
+            where = struct.pack(f"{order}I", 8 + len(content))
+            content += packed
+        entries += struct.pack(f"{order}HHI", tag, 3, len(values)) + (
+            where if len(packed) > 4 else packed.ljust(4, b"\0")
+        )
+    content += b"\0" * (len(content) % 2)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(content))
+    return head + content + struct.pack(f"{order}H", len(numbers)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_of_deep_planes_has_the_colours_of_its_planes(tmp_path: Path, order: str) -> None:
+    levels = [[0, 50, 100, 255], [255, 1, 2, 3], [9, 8, 7, 6]]
+    planes = [struct.pack(f"{order}4H", *(257 * level for level in plane)) for plane in levels]
+    path = written(tmp_path / "a.tif", colour_tiff(planes, 16, 2, order))
+    assert np.asarray(read_image(path)).reshape(4, 3).T.tolist() == levels
+    with Image.open(path) as opened, pytest.raises(ItemError, match="separate planes"):  # Pillow would mix them up
+        as_upright_rgb(opened)
+
+
+def test_a_tiff_of_planes_that_no_library_reads_is_refused_as_such(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.tif", colour_tiff([bytes(4), b"\xff" * 4], 8, 1, t338=(2,)))
+    with pytest.raises(ItemError, match=r"TIFF of 8 bits \(LA\) in separate planes"):
+        read_image(path)
+
+
+def test_a_colour_map_that_counts_to_255_is_not_black(tmp_path: Path) -> None:
+    colours = [(level * step) % 256 for step in (1, 3, 7) for level in range(256)]
+    for scale in (1, 257):
+        content = colour_tiff([bytes([0, 1, 100, 255])], 8, 3, t320=tuple(scale * c for c in colours), t284=(1,))
+        read = np.asarray(read_image(written(tmp_path / "a.tif", content))).reshape(4, 3)
+        assert read.tolist() == [[(level * step) % 256 for step in (1, 3, 7)] for level in (0, 1, 100, 255)]

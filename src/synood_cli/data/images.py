@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, TypeVar
 
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 from PIL.ImageFile import ImageFile as OpenedImage
 
 from synood_cli.data.access import open_regular, too_many_bytes
 from synood_cli.data.foreign import item_boundary, reason
 from synood_cli.data.metadata import PNG_SIGNATURE, TRUNCATED, bare, plain_png
 from synood_cli.data.pixel_memory import DECODED, ENCODED
-from synood_cli.data.pixels import GreyLevels, grey_levels, to_rgb
+from synood_cli.data.pixels import GreyLevels, grey_levels, has_separate_planes, narrow_palette, to_rgb
 from synood_cli.errors import ItemError
 from synood_cli.records import Place
 
@@ -263,7 +263,18 @@ def _open(file: BinaryIO) -> OpenedImage:
     file.read(1)  # a slow disk is waited for here, not while the lock is held
     file.seek(0)
     with _quiet():
-        return Image.open(file, formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
+        if not has_separate_planes(image):
+            if narrow := narrow_palette(image):
+                image.palette = narrow
+            return image
+        # Pillow's own reader of uncompressed planes takes deep numbers for 8-bit ones; libtiff reads them.
+        file.seek(0)
+        TiffImagePlugin.READ_LIBTIFF = True
+        try:
+            return Image.open(file, formats=("TIFF",))
+        finally:
+            TiffImagePlugin.READ_LIBTIFF = False
 
 
 def _decoded_bytes(image: OpenedImage) -> int:
@@ -291,7 +302,8 @@ def _preparing_problem(error: Exception) -> str:
 
 def _decoding_problem(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"not a picture that can be read ({', '.join(FORMATS)}), or its beginning is damaged"
+        formats = ", ".join(FORMATS)
+        return f"not a picture that can be read ({formats}), a rare kind of one, or damaged at its beginning"
     if isinstance(error, Image.DecompressionBombError):
         return _too_large()
     if isinstance(error, MemoryError):

@@ -6,14 +6,32 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT, TiffImageFile
+from PIL import Image, ImagePalette
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    COLORMAP,
+    II,
+    MM,
+    OPEN_INFO,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    SAMPLEFORMAT,
+    TiffImageFile,
+)
 
 from synood_cli.errors import ItemError
 
 _STRIP_PIXELS = 1 << 20
 _WHITE_IS_ZERO = 0
 _SIGNED = 2
+_SEPARATE_PLANES = 2
+
+
+# Deep grey that Pillow decodes, but not in each order of bytes and for each meaning of 0: GreyLevels tells the meaning.
+for _interpretation in (0, 1):
+    for _order in (II, MM):
+        OPEN_INFO.setdefault((_order, _interpretation, (1,), 1, (12,), ()), ("I;16", "I;12"))
+    OPEN_INFO.setdefault((MM, _interpretation, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
 
 
 class GreyLevels(NamedTuple):
@@ -24,14 +42,32 @@ class GreyLevels(NamedTuple):
 
 
 def grey_levels(image: Image.Image) -> GreyLevels:
-    """The levels of a deep grey `image`, from the tags of a TIFF; of any other file, 16 bits. Raises
-    ItemError for a TIFF of signed numbers of up to 16 bits: they have no fixed black."""
-    bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0] if isinstance(image, TiffImageFile) else 16
-    if isinstance(image, TiffImageFile) and bits <= 16 and _SIGNED in image.tag_v2.get(SAMPLEFORMAT, ()):
+    """The levels of a deep grey `image`, from the tags of a TIFF; of any other file, 16 bits. Raises ItemError for a
+    TIFF of signed numbers of up to 16 bits, which have no fixed black, and for one whose planes Pillow mixes up."""
+    if not isinstance(image, TiffImageFile):
+        return GreyLevels()
+    bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0]
+    if bits <= 16 and _SIGNED in image.tag_v2.get(SAMPLEFORMAT, ()):
         raise ItemError(f"signed {bits}-bit TIFF has no fixed black; convert the picture to unsigned 8 or 16 bits")
-    if not isinstance(image, TiffImageFile) or not image.mode.startswith("I;16"):
+    if has_separate_planes(image) and (image.mode in ("LA", "PA", "LAB") or (bits > 8 and not image.use_load_libtiff)):
+        raise ItemError(f"TIFF of {bits} bits ({image.mode}) in separate planes; save the picture as PNG")
+    if not image.mode.startswith("I;16"):
         return GreyLevels()
     return GreyLevels(2**bits - 1, image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO)
+
+
+def has_separate_planes(image: Image.Image) -> bool:
+    """Whether `image` is a TIFF with one plane a colour, instead of the colours of each pixel together."""
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(PLANAR_CONFIGURATION) == _SEPARATE_PLANES
+
+
+def narrow_palette(image: Image.Image) -> ImagePalette.ImagePalette | None:
+    """The colours of a TIFF whose colour map counts to 255 instead of 65,535, as some programs write it; Pillow makes
+    them black."""
+    if not isinstance(image, TiffImageFile) or image.mode not in ("P", "PA"):
+        return None
+    colours = image.tag_v2[COLORMAP]
+    return ImagePalette.raw("RGB;L", bytes(colours)) if max(colours) < 256 else None
 
 
 def to_rgb(image: Image.Image, levels: GreyLevels) -> Image.Image:
