@@ -405,6 +405,14 @@ def test_a_chat_template_is_bounded(template: str, reason: str) -> None:
         rendered_prompt(template, {}, seconds=1)
 
 
+def test_modules_in_the_current_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("synood_cli", "transformers", "json"):
+        (tmp_path / f"{module}.py").write_bytes(code(tmp_path / "it-ran"))
+    monkeypatch.chdir(tmp_path)
+    assert rendered_prompt(None, {})
+    assert not (tmp_path / "it-ran").exists()
+
+
 def test_a_chat_template_that_is_one_gives_its_prompt() -> None:
     template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content[1].text }}{% endfor %}"
     assert rendered_prompt(template, {"bos_token": "<s>"}) == f"<s>user: {INSTRUCTION}"

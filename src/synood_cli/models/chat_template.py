@@ -53,7 +53,7 @@ def rendered_prompt(
     question = {"template": template, "tokens": dict(special_tokens), "folder": where, "seconds": seconds}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "synood_cli.models.chat_template"],
+            [sys.executable, "-P", "-m", "synood_cli.models.chat_template"],  # -P: no module of the current folder
             input=json.dumps(question),
             capture_output=True,
             text=True,
