@@ -96,6 +96,17 @@ def test_a_damaged_archive_gives_what_precedes_the_damage(tmp_path: Path) -> Non
     assert scan_tars(tmp_path / "whole.tar").problems == []
 
 
+def test_archives_that_were_joined_by_cat_are_told(tmp_path: Path) -> None:
+    first = write_tar(tmp_path / "first.tar", [("a.png", picture(tmp_path, 1))]).read_bytes()
+    second = write_tar(tmp_path / "second.tar", [("b.png", picture(tmp_path, 2))]).read_bytes()
+    (tmp_path / "both.tar").write_bytes(first + second)
+    found = scan_tars(tmp_path / "both.tar")
+    assert [image.name for image in found.images] == ["both.tar/a.png"]
+    assert [name for name, reason in found.problems if "another archive follows" in reason] == ["both.tar"]
+    (tmp_path / "first.tar").write_bytes(first + b"a signature" * 100)
+    assert scan_tars(tmp_path / "first.tar").problems == []
+
+
 def test_a_shard_among_several_that_is_none(tmp_path: Path) -> None:
     write_tar(tmp_path / "s/a.tar", [("a.png", picture(tmp_path, 1))])
     (tmp_path / "s/b.tar").write_bytes(b"no archive at all")

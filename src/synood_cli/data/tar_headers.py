@@ -19,10 +19,13 @@ PAX_BYTES = 1 << 20
 """The largest pax header that is read."""
 EXTENSIONS = 16
 """Headers that may stand before one member to describe it."""
+PADDING_BYTES = 1 << 20
+"""So far behind its end another archive is looked for: tar fills archives up to a multiple of 10 kB by default."""
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd", b"PK\3\4": "zip"}
 
 
 CUT_OFF = "the archive is damaged or cut off: what follows is not found"
+JOINED = "another archive follows behind its end and is not read: join archives with `tar --concatenate`, not `cat`"
 
 
 class DamagedTarError(ItemError):
@@ -48,14 +51,17 @@ class _Pending(NamedTuple):
 
 
 def tar_headers(file: BinaryIO, length: int) -> Iterator[Header]:
-    """The members of the archive in `file`, of `length` bytes, in order. Raises DamagedTarError where it ends without
-    the zeros that end an archive, or cannot be followed."""
+    """The members of the archive in `file`, of `length` bytes, in order.
+
+    Raises DamagedTarError where it ends without the zeros that end an archive, cannot be followed, or has another
+    one behind it.
+    """
     place = 0
     pending, default, extensions = _Pending(), _Pending(), 0
     while True:
         block = _read(file, place, BLOCK)
         if block == bytes(BLOCK):
-            return
+            return _nothing_follows(_read(file, place, PADDING_BYTES))
         if len(block) < BLOCK or not _checksum_is_right(block):
             raise DamagedTarError(_no_header(block, first=place == 0))
         kind = block[156:157]
@@ -90,6 +96,14 @@ def tar_headers(file: BinaryIO, length: int) -> Iterator[Header]:
             raise DamagedTarError(CUT_OFF)
         place += _padded(size)
         pending, extensions = _Pending(), 0
+
+
+def _nothing_follows(behind: bytes) -> None:
+    """Raise DamagedTarError where a header follows the zeros that end an archive."""
+    blocks = (behind[place : place + BLOCK] for place in range(0, len(behind), BLOCK))
+    first = next((block for block in blocks if block.strip(b"\0")), b"")
+    if len(first) == BLOCK and _checksum_is_right(first):
+        raise DamagedTarError(JOINED)
 
 
 def _read(file: BinaryIO, place: int, size: int) -> bytes:
