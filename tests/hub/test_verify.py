@@ -148,6 +148,21 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         "negative_features are not of unit length",
     ),
     "a threshold that is text": (lambda f: changed_info(f, threshold="0.5"), "threshold: Input should be a valid"),
+    "a threshold that no score reaches": (
+        lambda f: changed_info(f, threshold=1e308), "threshold: Input should be less than or equal to 1"
+    ),
+    "a threshold below every score": (
+        lambda f: changed_info(f, threshold=-1e-9), "threshold: Input should be greater than or equal to 0"
+    ),
+    "calibration scores that are none": (
+        lambda f: changed_info(f, calibration__images=2, calibration__scores=[0.5, 1e300]), "scores.1: Input should"
+    ),
+    "calibration scores in disorder": (
+        lambda f: changed_info(f, calibration__images=2, calibration__scores=[0.5, 0.4]), "do not ascend"
+    ),
+    "calibration scores of other images": (
+        lambda f: changed_info(f, calibration__scores=[0.5]), "1 scores are not those of 12 images"
+    ),
     "a threshold that is true": (lambda f: changed_info(f, threshold=True), "threshold: Input should be a valid"),
     "groups in words": (lambda f: changed_info(f, groups="5"), "groups: Input should be a valid integer"),
     "a flag that is a number": (lambda f: changed_info(f, projection=0), "projection: Input should be a valid boolean"),

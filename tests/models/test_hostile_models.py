@@ -203,7 +203,10 @@ MEANT_TO_FAIL: list[tuple[str, str, Attack]] = [
     ("clip", "logit_scale", tensors(lambda name, x: x - torch.inf if name == "logit_scale" else x)),
     ("clip", "logit_scale", tensors(lambda name, x: x + 1000 if name == "logit_scale" else x)),
     ("clip", "logit_scale", tensors(lambda name, x: x.repeat(5) if name == "logit_scale" else x)),
-    ("clip", "whole numbers", tensors(lambda name, x: x.to(torch.int8))),
+    ("clip", "no floating-point numbers", tensors(lambda name, x: x.to(torch.int8))),
+    ("clip", "no floating-point numbers", tensors(lambda name, x: x.to(torch.complex64))),
+    ("clip", "no image size", settings(CLIP, model_cfg__vision_cfg__patch_size=0)),
+    *[("clip", key, settings(CLIP, **{f"model_cfg__vision_cfg__{key}": []})) for key in ("patch_size", "image_size")],
     ("captioner", TOO_LARGE, settings("config.json", text_config__num_hidden_layers=10**6)),
     ("captioner", TOO_LARGE, settings("config.json", vision_config__image_size=10**5)),
     ("captioner", "quantised", settings("config.json", text_config__quantization_config={"quant_method": "gptq"})),
@@ -255,6 +258,32 @@ def test_numbers_that_cannot_be_are_refused_by_name_before_anything_is_allocated
     with pytest.raises(ModelError, match=message) as refused:
         load(kind, str(folder))
     assert refused.value.hint
+
+
+def is_text(name: str) -> bool:
+    return not name.startswith("visual.") and name != "logit_scale"
+
+
+@pytest.mark.parametrize(
+    ("message", "attack"),
+    [
+        ("no floating-point numbers", tensors(lambda name, x: x.to(torch.int32) if is_text(name) else x)),
+        ("do not fit the settings: .*token_embedding", settings(CLIP, model_cfg__text_cfg__vocab_size=7)),
+        (
+            "do not fit the settings: .*text_projection",
+            tensors(lambda name, x: x[:5] if name == "text_projection" else x),
+        ),
+    ],
+)
+def test_a_text_tower_whose_weights_are_not_its_own_is_refused_by_name(
+    checkpoints: Checkpoints, tmp_path: Path, message: str, attack: Attack
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoints.clip, folder)
+    attack(folder, tmp_path / "it-ran")
+    clip = load("clip", str(folder))
+    with pytest.raises(ModelError, match=message):
+        clip.encode_texts(["cat"])
 
 
 def test_of_how_a_captioner_wants_to_generate_only_tokens_and_repetition_count() -> None:

@@ -78,14 +78,31 @@ def test_a_folder_that_is_gone_is_looked_for_by_its_content(tmp_path: Path) -> N
 
 
 def facts(**changed: Any) -> dict[str, Any]:
-    return {"quick_gelu": True, "width": WIDTH, "preprocessing": {"size": (224, 224), "new": 1}, **changed}
+    return {
+        **{"quick_gelu": True, "width": WIDTH, "logit_scale": 100.00001},
+        "preprocessing": {"size": (224, 224), "new": 1},
+        **changed,
+    }
 
 
 def test_a_clip_must_be_run_as_the_head_says() -> None:
     require_clip(description(), "head@1", facts())
-    for name, value in (("quick_gelu", False), ("width", 512), ("preprocessing", {"size": (64, 64)})):
+    others = {"quick_gelu": False, "width": 512, "logit_scale": 20.0, "preprocessing": {"size": (64, 64)}}
+    for name, value in others.items():
         with pytest.raises(ModelError, match=f"head@1 was made with a CLIP whose {name}"):
             require_clip(description(), "head@1", facts(**{name: value}))
+
+
+def test_what_a_head_says_of_its_clip_is_cut_and_printable_in_messages() -> None:
+    clip = description().clip.model_copy(
+        update={"preprocessing": {"size": list(range(10**5)), "mode": "\x1b[2J" * 100}}
+    )
+    for key in ("size", "mode"):
+        head = description(clip=clip.model_copy(update={"preprocessing": {key: clip.preprocessing[key]}}))
+        with pytest.raises(ModelError, match=f"preprocessing {key} is ") as refused:
+            require_clip(head, "head@1", facts(preprocessing={"size": [64], "mode": "RGB"}))
+        assert len(refused.value.message) < 300
+        assert refused.value.message.isprintable()
 
 
 def test_what_is_made_of_a_published_head_is_not_published(
@@ -93,6 +110,9 @@ def test_what_is_made_of_a_published_head_is_not_published(
 ) -> None:
     folder = write_files(tmp_path / "given", files_of(store, head))
     pulled = pull_head(store, str(folder), clip=Path(models.clip))
+    with pytest.raises(UsageError, match="was made elsewhere") as refused:
+        train_projection(make_run(), TrainProjectionSettings(epochs=1, images="ind"), pulled, None)
+    assert "--images both" in (refused.value.hint or "")
     trained = train_projection(make_run(), TrainProjectionSettings(epochs=1), pulled, synthetic)
     assert HeadInfo.read(pulled.folder).publication is not None
     assert HeadInfo.read(trained.folder).publication is None

@@ -143,7 +143,7 @@ class OpenClipEncoder(ImageTextEncoder):
                     shown_config = stack.enter_context(shown(folder, config))
                     settings["text_cfg"] = {**settings["text_cfg"], "hf_model_name": str(shown_config)}
                 model = self._build(settings)
-                open_clip.load_checkpoint(model, str(source.weights), weights_only=True)
+                _load_both_towers(model, source.weights)
                 self._tokenizer = _tokenizer(self.spec, source)
             self._model = model.eval().requires_grad_(False)
             self.image_tower = model.visual
@@ -298,15 +298,35 @@ def _load_image_tower(model: Any, state: Mapping[str, Tensor], path: Path) -> No
     if not tower:
         raise ModelError(f"{printable(str(path))} holds no image tower", hint="give the weights of a CLIP")
     if not all(tower[name].is_floating_point() for name, _ in model.visual.named_parameters() if name in tower):
-        raise ModelError(f"{printable(str(path))} holds its weights as whole numbers", hint=PLAIN_WEIGHTS)
+        raise _not_floating(path)
     try:
         model.visual.load_state_dict(tower, strict=True)
     except RuntimeError as error:
-        said = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"{printable(str(path))}: the weights do not fit the settings: {printable(said)}",
-            hint="settings and weights belong to different models: fetch both again",
-        ) from error
+        raise _do_not_fit(path, error) from error
+
+
+def _load_both_towers(model: Module, path: Path) -> None:
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            names = set(_parameters(list(file.keys()))).difference(name for name, _ in model.named_buffers())
+            if not all("F" in file.get_slice(name).get_dtype() for name in names):  # F32, BF16, F8_E4M3, …
+                raise _not_floating(path)
+    try:
+        open_clip.load_checkpoint(model, str(path), weights_only=True)
+    except RuntimeError as error:
+        raise _do_not_fit(path, error) from error
+
+
+def _not_floating(path: Path) -> ModelError:
+    return ModelError(f"{printable(str(path))} holds weights that are no floating-point numbers", hint=PLAIN_WEIGHTS)
+
+
+def _do_not_fit(path: Path, error: RuntimeError) -> ModelError:
+    said = " ".join(str(error).split())[:300]
+    return ModelError(
+        f"{printable(str(path))}: the weights do not fit the settings: {printable(said)}",
+        hint="settings and weights belong to different models: fetch both again",
+    )
 
 
 def _logit_scale(stored: Tensor, path: Path) -> float:

@@ -23,6 +23,10 @@ MAX_TOKENS = 2**16
 """Patches of an image, at most: 224 pixels in patches of 14 are 256."""
 
 
+Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
+"""Height and width."""
+
+
 class Settings(BaseModel):
     """Base: a number is a number, a text a text, and nothing else is there."""
 
@@ -65,8 +69,8 @@ class Vision(Blocks):
     layers: int | list[int] = 12
     width: int = Field(768, ge=1, le=2**15)
     head_width: int = Field(64, ge=1, le=2**15)
-    patch_size: int | list[int] | None = 16
-    image_size: int | list[int] = 224
+    patch_size: int | Pair | None = 16
+    image_size: int | Pair = 224
     patch_dropout: float | int = Field(0.0, ge=0, le=1)
     attentional_pool: bool | Literal["parallel", "cascade"] = False
     attn_pooler_queries: int = Field(256, ge=1, le=4096)
@@ -145,7 +149,7 @@ class ClipSettings(Settings):
 class Preprocessing(Settings):
     """`preprocess_cfg`."""
 
-    size: int | list[int] | None = None
+    size: int | Pair | None = None
     mode: Literal["RGB"] | None = None
     mean: list[Annotated[float, Field(ge=-1000, le=1000)]] | None = Field(None, min_length=3, max_length=3)
     std: list[Annotated[float, Field(ge=0.001, le=1000)]] | None = Field(None, min_length=3, max_length=3)
@@ -197,7 +201,8 @@ def _plain(error: Any) -> list[str]:
 def _check_vision(vision: Vision, where: str) -> None:
     layers = vision.layers if isinstance(vision.layers, list) else [vision.layers]
     sizes = vision.image_size if isinstance(vision.image_size, list) else [vision.image_size]
-    patches = vision.patch_size if isinstance(vision.patch_size, list) else [vision.patch_size or 32]
+    patch_size = 32 if vision.patch_size is None else vision.patch_size
+    patches = patch_size if isinstance(patch_size, list) else [patch_size]
     if not (1 <= len(layers) <= 4 and all(1 <= count <= 256 for count in layers)):
         raise ModelError(f"{where}: vision_cfg.layers: {str(vision.layers)[:80]} are no numbers of layers", hint=_HINT)
     fits = all(1 <= size <= 8192 for size in sizes) and all(1 <= patch <= 8192 for patch in patches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -85,18 +86,19 @@ def head_clip(
 
 def require_clip(info: HeadInfo, name: str, found: Mapping[str, Any]) -> None:
     """Raise ModelError when the CLIP that was loaded (`found`: its facts, as in a head) is not run as the head called
-    `name` says that its own was: with QuickGELU or not, at its width, on images prepared alike.
+    `name` says that its own was: with QuickGELU or not, at its width and logit scale, on images prepared alike.
     """
     clip = info.clip
-    said = {"quick_gelu": clip.quick_gelu, "width": clip.width}
+    near = math.isclose(clip.logit_scale, found["logit_scale"], rel_tol=1e-3)  # exp() differs between machines
+    said = {"quick_gelu": clip.quick_gelu, "width": clip.width, **({} if near else {"logit_scale": clip.logit_scale})}
     said |= {f"preprocessing {key}": value for key, value in clip.preprocessing.items()}
-    here = {key: found[key] for key in ("quick_gelu", "width")}
+    here = {key: found[key] for key in ("quick_gelu", "width", "logit_scale")}
     here |= {f"preprocessing {key}": value for key, value in found["preprocessing"].items()}
     for key in said.keys() & here.keys():
         if canonical_json(said[key]) != canonical_json(here[key]):
             raise ModelError(
-                f"{name} was made with a CLIP whose {key} is {said[key]}; of {clip.model.name} as it is loaded here it "
-                f"is {here[key]}",
+                f"{name} was made with a CLIP whose {printable(key)} is {printable(str(said[key]))[:100]}; of "
+                f"{clip.model.name} as it is loaded here it is {here[key]}",
                 hint="use the CLIP that the head was made with, or make a new head: synood mine-labels",
             )
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from synood_cli.config import TrainLabelsSettings, TrainProjectionSettings
 from synood_cli.data.known_files import KnownFile
-from synood_cli.errors import StoreError, SynoodError
+from synood_cli.errors import StoreError, SynoodError, UsageError
 from synood_cli.records import ModelSpec, Precision, printable
+from synood_cli.stages.clip_trust import is_foreign
 from synood_cli.stages.embed import Features, Item, Rows, embed_images, positions, surface_failures
 from synood_cli.stages.heads import embed_selection, head_and_clip, require_clip, require_labels, store_head
 from synood_cli.stages.label_features import EmbeddedLabels, embed_labels
@@ -134,6 +135,11 @@ def _inputs(run: Run, head: Artifact, synthetic: Artifact | None) -> Inputs:
     info, spec = head_and_clip(run, head)
     source = synthetic or head
     selection = run.store.ancestor(source, "selection")
+    if selection is None and is_foreign(run.store, head):
+        raise UsageError(
+            f"{head.name} was made elsewhere, so the images that it was made from are not in this workspace",
+            hint="train it on synthetic images, which say what they were made from: --images both",
+        )
     if selection is None:
         raise StoreError(f"{source.name} does not say which selection it was made from", hint="synood verify")
     require_labels(head, info, class_folders(run.store, selection))

@@ -15,12 +15,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
@@ -111,7 +112,15 @@ class Calibration(Record):
     low: Fraction | None = None
     high: Fraction | None = None
     level: Fraction | None = None
-    scores: tuple[Number, ...] = ()
+    scores: tuple[Fraction, ...] = ()
+
+    @model_validator(mode="after")
+    def _scores_of_the_images(self) -> Self:
+        if self.scores and len(self.scores) != self.images:
+            raise ValueError(f"{len(self.scores)} scores are not those of {self.images} images")
+        if any(after < before for before, after in pairwise(self.scores)):
+            raise ValueError("the scores do not ascend")
+        return self
 
 
 class HeadInfo(Record):
@@ -135,7 +144,7 @@ class HeadInfo(Record):
     groups: Count
     """Groups of negative labels that Eq. 2 averages over; 0 = none."""
     group_seed: Count = Field(lt=2**63)
-    threshold: Number
+    threshold: Fraction
     """η: in-distribution iff S ≥ η."""
     calibration: Calibration
     versions: dict[str, str]
