@@ -179,7 +179,7 @@ def test_the_detector_and_a_stream_know_the_workspaces_clips(hub: Hub, study: Pa
     assert len(run_synood("log", "--json", "-w", other).json) == 1
 
 
-def test_a_published_folder_is_verified_and_an_unpublished_one_taken_as_it_is(
+def test_a_published_folder_is_verified_and_an_unpublished_one_is_taken_too(
     study: Path, other: Path, tmp_path: Path
 ) -> None:
     push(study, tmp_path / "shared")

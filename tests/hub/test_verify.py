@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load
 
 from published import WIDTH, Files, changed_info, changed_tensors, with_tensor_file, write_files
 from synood_cli.errors import StoreError, UsageError
@@ -93,7 +94,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         lambda f: changed_info(f, clip__preprocessing={"a": "\ud800"}), "preprocessing.a: holds control characters"
     ),
     "NUL in a label": (lambda f: label(f, "a\0b"), "holds control characters"),
-    "no labels": (lambda f: changed_info(f, ind_labels=[]), "a head needs labels of both kinds"),
+    "no labels": (lambda f: changed_info(f, ind_labels=[]), "ind_labels: Tuple should have at least 1 item"),
     "terminal escape in a label": (lambda f: label(f, "\x1b[2Jcat"), r"head\.json\.ind_labels\.0\.text: holds control"),
     "newline in a label": (lambda f: label(f, "a\nb"), "holds control characters"),
     "text direction in a label": (lambda f: label(f, "a\u202eb"), "holds control characters"),
@@ -232,6 +233,30 @@ def test_special_files_are_not_opened_as_heads(files: Files, tmp_path: Path, nam
 def test_a_folder_that_cannot_be(address: str) -> None:
     with pytest.raises(UsageError, match="there is no folder"):
         fetch_head(address)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: label(f, "\x1b[2J"), "holds control characters"),
+        (lambda f: label(f, "a" * 5000), "has 5,000 characters"),
+        (lambda f: label(f, " "), "a label has no text"),
+        (lambda f: changed_info(f, negative_labels=[]), "negative_labels: Tuple should have at least 1 item"),
+        (lambda f: changed_tensors(f, ind_features=np.eye(2, WIDTH, dtype=np.float32) * 9), "are not of unit length"),
+    ],
+)
+def test_a_head_that_nobody_published_holds_what_a_head_holds(
+    files: Files, tmp_path: Path, change: Change, message: str
+) -> None:
+    files = changed_tensors(
+        files, **{name: t.astype(np.float32) for name, t in load(files["head.safetensors"]).items()}
+    )
+    folder = write_files(tmp_path / "given", change(files))
+    document = json.loads((folder / "head.json").read_bytes())
+    del document["publication"]
+    (folder / "head.json").write_text(json.dumps(document))
+    with pytest.raises(StoreError, match=message):
+        fetch_head(str(folder), unpublished=True)
 
 
 def test_a_head_as_it_lies_in_a_workspace_is_no_head_for_others(store, head) -> None:

@@ -125,7 +125,13 @@ def test_labels_are_found_by_class_folder_whatever_its_bytes():
         ({"temperature": "warm"}, "temperature: Input should be a valid number", "damaged"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted", "damaged"),
         ({"projection": True}, "says that the head has a projection", "different heads"),
-        ({"ind_labels": []}, r"ind_features has the shape \(2, 5\), head.json says \(0, 5\)", "different heads"),
+        (
+            {"ind_labels": [{"text": "a", "class_name": "a"}]},
+            r"shape \(2, 5\), head.json says \(1, 5\)",
+            "different heads",
+        ),
+        ({"ind_labels": []}, "ind_labels: Tuple should have at least 1 item", "damaged"),
+        ({"format": "synood-head/0"}, "'synood-head/0'", "no head of synood"),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(draft, changed, message, hint):

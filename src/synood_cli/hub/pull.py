@@ -12,7 +12,7 @@ from synood_cli.errors import ModelError, StoreError, UsageError
 from synood_cli.hub.address import HubAddress, parse_address
 from synood_cli.hub.cache import head_folder, is_complete, known_commit, remember
 from synood_cli.hub.download import ask_commit, download, wanted_head
-from synood_cli.hub.verify import FILES, check_tensors, foreign_head, parse_foreign, tensor_size
+from synood_cli.hub.verify import FILES, check_tensors, check_unpublished, foreign_head, parse_foreign, tensor_size
 from synood_cli.hub_client.wanted import MAIN, NotReachedError, is_commit, not_reached, offline
 from synood_cli.models.known_clips import chosen_by_name, require_trust
 from synood_cli.models.revisions import located, named_by_content
@@ -38,8 +38,8 @@ def fetch_head(address: str, *, force: bool = False, unpublished: bool = False) 
     """The folder of the head that `address` names (`user/repository[@revision]`, `hf://…`, or a local folder), every
     part of it verified. What is in the hub's cache is not fetched again, unless `force`. Needs no workspace.
 
-    `unpublished`: a local folder may also hold a head as a workspace keeps it. That one cannot be verified, because it
-    does not say what it should be: it is given as it is, and the folder's owner is trusted.
+    `unpublished`: a local folder may also hold a head as a workspace keeps it. Its contents are checked alike, but it
+    does not say what it should be.
 
     Raises UsageError for no address, HubError when the hub does not give it, StoreError when it is not as a head must
     be.
@@ -48,6 +48,7 @@ def fetch_head(address: str, *, force: bool = False, unpublished: bool = False) 
     if unpublished and isinstance(place, Path):
         folder = _local(place, address)
         if HeadInfo.read(folder).publication is None:
+            check_unpublished(folder, printable(str(folder)))
             return folder
     return fetch(address, force=force).folder
 

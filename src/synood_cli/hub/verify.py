@@ -50,11 +50,24 @@ def foreign_head(folder: Path, where: str) -> Head:
     tensors = _content(folder / TENSOR_FILE, MAX_TENSOR_BYTES, where)
     check_tensors(tensors, info, where)
     head = Head.of(info, tensors, f"{where}: {TENSOR_FILE}")
+    _check_lengths(head, where)
+    return head
+
+
+def check_unpublished(folder: Path, where: str) -> None:
+    """Raise StoreError unless the head in `folder`, as a workspace keeps it, holds what a head holds. Whether that is
+    what its author made it cannot say: nothing in it pins the one file to the other.
+    """
+    head = Head.read(folder)
+    _check_texts(head.info, where)
+    _check_lengths(head, where)
+
+
+def _check_lengths(head: Head, where: str) -> None:
     for name in ("ind_features", "negative_features"):
         lengths = np.linalg.norm(head.tensors[name].astype(np.float64), axis=1)
         if np.abs(lengths - 1).max() > ROUNDING:
             raise StoreError(f"{where}: {TENSOR_FILE}: {name} are not of unit length", hint=ASK)
-    return head
 
 
 def parse_foreign(content: bytes, where: str) -> HeadInfo:
@@ -62,20 +75,22 @@ def parse_foreign(content: bytes, where: str) -> HeadInfo:
     written."""
     info = HeadInfo.parse(content, f"{where}: {INFO_FILE}")
     said = publication(info, where)
+    _check_texts(info, where)
+    if said.negative_labels_sha256 != labels_sha256(label.text for label in info.negative_labels):
+        raise StoreError(f"{where}: the negative labels are not those that their SHA-256 was taken of", hint=ASK)
+    _check_clip(info.clip.model, where)
+    return info
+
+
+def _check_texts(info: HeadInfo, where: str) -> None:
     for place, text in _texts(info.model_dump(), ""):
         if not text.isprintable():
             raise StoreError(f"{where}: {INFO_FILE}{printable_place(place)}: holds control characters", hint=ASK)
         if len(text) > LONGEST_TEXT:
             raise StoreError(f"{where}: {INFO_FILE}{printable_place(place)}: has {len(text):,} characters", hint=ASK)
-    if not (info.ind_labels and info.negative_labels):
-        raise StoreError(f"{where}: a head needs labels of both kinds, in-distribution and negative", hint=ASK)
     names = [part for label in info.ind_labels for part in (label.text, label.class_name)]
     if not all(text.strip() for text in (*names, *(label.text for label in info.negative_labels))):
         raise StoreError(f"{where}: {INFO_FILE}: a label has no text", hint=ASK)
-    if said.negative_labels_sha256 != labels_sha256(label.text for label in info.negative_labels):
-        raise StoreError(f"{where}: the negative labels are not those that their SHA-256 was taken of", hint=ASK)
-    _check_clip(info.clip.model, where)
-    return info
 
 
 def tensor_size(info: HeadInfo, where: str) -> int:

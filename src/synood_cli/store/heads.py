@@ -128,9 +128,9 @@ class HeadInfo(Record):
 
     format: Literal["synood-head/1"] = FORMAT
     clip: Clip
-    ind_labels: tuple[IndLabel, ...]
+    ind_labels: tuple[IndLabel, ...] = Field(min_length=1)
     ind_template: str
-    negative_labels: tuple[NegativeLabel, ...]
+    negative_labels: tuple[NegativeLabel, ...] = Field(min_length=1)
     pool: Pool = "NegLabel"
     """The candidates that the negative labels were chosen from."""
     templates: dict[str, str]
@@ -192,7 +192,7 @@ class HeadInfo(Record):
             ) from error
         version_ = found.get("format") if isinstance(found, dict) else None
         if version_ != FORMAT:
-            newer = isinstance(version_, str) and version_.startswith("synood-head/")
+            newer = isinstance(version_, str) and version_.startswith("synood-head/") and version_ > FORMAT
             raise StoreError(
                 f"{where} has the format {version_!r:.60}; this version reads {FORMAT!r}",
                 hint="upgrade: pip install --upgrade synood" if newer else "this is no head of synood",
