@@ -28,6 +28,8 @@ TEMPLATE = "A photo only remain {elements}."
         ("sky, Sky, the sky", ["sky"]),
         ("sand, sandcastle, black-and-white dress", ["sand", "sandcastle", "black-and-white dress"]),
         ("rock & roll as well as blues", ["rock", "roll", "blues"]),
+        ("sky\x07, \x00grass, sea\u202e", ["sky", "grass", "sea"]),
+        ("草、天空，树", ["草", "天空", "树"]),
         ("There are no other elements.", []),
         ("None", []),
         ("[" * 5000 + "]", []),

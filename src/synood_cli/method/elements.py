@@ -17,7 +17,7 @@ _NUMBERING = re.compile(r"(?:^|\s)\(?\d{1,2}[.)]\s+")
 _BULLET = re.compile(r"^\s*[-*•–]\s+")
 _AFTER_HEAD = re.compile(r":|\s[-–—]\s")
 _SENTENCE_END = re.compile(r"[.!?]+(?:\s+|$)")
-_SEPARATOR = re.compile(r"[,;|•]|(?<!-)\band\b(?!-)|&|\bas well as\b", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[,;|•、，；]|(?<!-)\band\b(?!-)|&|\bas well as\b", re.IGNORECASE)
 _PLACE = re.compile(
     r"^\s*(?:(?:in|on) (?:the|this) (?:image|picture|photo|photograph|scene|background|foreground|distance),?"
     r"|(?:besides|apart from|aside from|other than|in addition to|except for) [^,]*,)\s*",
@@ -62,8 +62,9 @@ def parse_elements(raw: str) -> list[str]:
 
     Understood: a JSON list of strings; lists by commas, semicolons, lines, bullets or numbers; "and" between the last
     two; preambles ("The elements are: ...", "In the background, there are ..."); bullets with an explanation
-    ("- Sky: a clear sky" means "sky"); remarks in parentheses, which are dropped, as are leading articles and
-    surrounding punctuation. "black and white tiles" reads as two elements. Empty if nothing is named. Reasoning is not
+    ("- Sky: a clear sky" means "sky"); remarks in parentheses, which are dropped, as are leading articles,
+    surrounding punctuation and characters that are not printed. "black and white tiles" reads as two elements. Empty if
+    nothing is named. Reasoning is not
     read: see `final_answer`.
     """
     raw = final_answer(raw)
@@ -137,7 +138,8 @@ def _without_label(line: str) -> str:
 
 
 def _clean(fragment: str) -> str:
-    words = " ".join(fragment.lower().split())
+    visible = "".join(character if character.isprintable() else " " for character in fragment)
+    words = " ".join(visible.lower().split())
     return _LEADING.sub("", words.strip(" \t.,;:!?\"'“”‘’*_-–—[](){}"))
 
 
