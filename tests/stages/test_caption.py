@@ -87,6 +87,21 @@ def test_an_image_without_caption_is_a_failure(store, make_run, selection, tmp_p
     assert "line 6" in warning
 
 
+def test_what_is_wrong_with_a_captions_file_is_told_of_the_file_that_was_given(store, make_run, selection, tmp_path):
+    names = [store.image(row["image_id"])["name"] for row in store.rows(selection, "selected_images")]
+    lines = [{"image": name, "elements": ["grass"]} for name in names]
+    path = captions_file(tmp_path / "c.jsonl", lines)
+    good = caption(make_run(), SETTINGS, Models(), selection, path)
+    with path.open("a") as file:
+        file.write('{"image"\n')
+    bad = caption(make_run(), SETTINGS, Models(), selection, path)
+    assert good.notes["warnings"] == []
+    assert ["line 7: not JSON" in warning for warning in bad.notes["warnings"]] == [True]
+    lines.reverse()
+    again = caption(make_run(), SETTINGS, Models(), selection, captions_file(path, lines))
+    assert (again.name, again.notes["warnings"]) == (good.name, [])
+
+
 def test_a_description_of_the_main_object_alone_is_a_failure_and_failures_alone_are_no_captions(
     store, make_run, selection, tmp_path
 ):

@@ -68,8 +68,9 @@ def caption(
     words = _vocabulary(models, file, vocabulary)
     specs = _specs(run, models) if file is None else {}
     given = _given(run.store, images, file) if file is not None else {}
+    wrong = [f"{captions}, line {number}: {reason}" for number, reason in file.problems] if file is not None else []
     source = (
-        {"captions": _captions_digest(images, given)}
+        {"captions": _captions_digest(images, given, wrong)}
         if file is not None
         else {"vocabulary": sha256_bytes("\n".join(words).encode())}
     )
@@ -89,7 +90,7 @@ def caption(
     todo = [image for image in images if image.image_id not in finished]
     if file is not None:
         todo = _with_captions(draft, todo, given, captions)
-        draft.note({"warnings": [f"{captions}, line {number}: {reason}" for number, reason in file.problems]})
+        draft.note({"warnings": wrong})
     run.progress.start("caption", len(images), len(images) - len(todo))
     options: dict[str, Any] = {"settings": settings, "execution": run.execution, "specs": specs, "vocabulary": words}
     options["key_env"] = key_env
@@ -130,10 +131,12 @@ def _given(store: Store, images: Sequence[SelectedImage], file: CaptionsFile) ->
     return given
 
 
-def _captions_digest(images: Sequence[SelectedImage], given: dict[int, Caption]) -> str:
-    """Of what the file says about the selected images: other lines and the order of lines do not matter."""
+def _captions_digest(images: Sequence[SelectedImage], given: dict[int, Caption], wrong: Sequence[str]) -> str:
+    """Of what the file says about the selected images, and of what is wrong with its lines; other lines and the order
+    of lines do not matter."""
     said = [[image.sha256, image.name, given.get(image.image_id)] for image in images]
-    return sha256_bytes(json.dumps([[*key, found and found[:2]] for *key, found in said]).encode())
+    told = [[*key, found and found[:2]] for *key, found in said]
+    return sha256_bytes(json.dumps([told, wrong] if wrong else told).encode())
 
 
 def _with_captions(
