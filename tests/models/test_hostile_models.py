@@ -205,8 +205,15 @@ MEANT_TO_FAIL: list[tuple[str, str, Attack]] = [
     ("clip", "logit_scale", tensors(lambda name, x: x.repeat(5) if name == "logit_scale" else x)),
     ("clip", "no floating-point numbers", tensors(lambda name, x: x.to(torch.int8))),
     ("clip", "no floating-point numbers", tensors(lambda name, x: x.to(torch.complex64))),
+    ("clip", "floating-point.*text_proj", tensors(lambda name, x: x.int() if name == "text_projection" else x)),
     ("clip", "no image size", settings(CLIP, model_cfg__vision_cfg__patch_size=0)),
     *[("clip", key, settings(CLIP, **{f"model_cfg__vision_cfg__{key}": []})) for key in ("patch_size", "image_size")],
+    *[
+        (kind, f"no floating-point numbers: .* is {name}", tensors(lambda _, x, dtype=dtype: x.to(dtype)))
+        for kind in ("captioner", "inpainter", "classifier")
+        for name, dtype in (("I8", torch.int8), ("BOOL", torch.bool))
+    ],
+    ("captioner", "do not fit the settings: .*lm_head.* say", settings("config.json", text_config__vocab_size=5)),
     ("captioner", TOO_LARGE, settings("config.json", text_config__num_hidden_layers=10**6)),
     ("captioner", TOO_LARGE, settings("config.json", vision_config__image_size=10**5)),
     ("captioner", "quantised", settings("config.json", text_config__quantization_config={"quant_method": "gptq"})),
@@ -260,14 +267,9 @@ def test_numbers_that_cannot_be_are_refused_by_name_before_anything_is_allocated
     assert refused.value.hint
 
 
-def is_text(name: str) -> bool:
-    return not name.startswith("visual.") and name != "logit_scale"
-
-
 @pytest.mark.parametrize(
     ("message", "attack"),
     [
-        ("no floating-point numbers", tensors(lambda name, x: x.to(torch.int32) if is_text(name) else x)),
         ("do not fit the settings: .*token_embedding", settings(CLIP, model_cfg__text_cfg__vocab_size=7)),
         (
             "do not fit the settings: .*text_projection",
@@ -427,6 +429,7 @@ ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% 
         ("{% for", "TemplateSyntaxError"),
         ("{{ raise_exception('no images here') }}", "no images here"),
         ("hello", "leaves the instruction out"),
+        (f"{{{{ '{INSTRUCTION}' * 3000 }}}}", "repeats the instruction 3,000 times"),
     ],
 )
 def test_a_chat_template_is_bounded(template: str, reason: str) -> None:

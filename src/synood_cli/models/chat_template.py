@@ -46,8 +46,8 @@ def rendered_prompt(
     """The prompt of a conversation about one image, with INSTRUCTION in it; without a template LLaVA-1.5's. The
     processor in `folder` is tried with it.
 
-    Raises ModelError for a template that fails or leaves the instruction out, a processor that fails, and when both
-    compute for longer than `seconds`.
+    Raises ModelError for a template that fails or does not hold the instruction once, a processor that fails, and when
+    both compute for longer than `seconds`.
     """
     where = None if folder is None else str(folder)
     question = {"template": template, "tokens": dict(special_tokens), "folder": where, "seconds": seconds}
@@ -69,8 +69,9 @@ def rendered_prompt(
             f"the captioner's chat template or processor cannot be used: {printable(str(reason)[:300])}",
             hint="use another captioner, or serve this one by itself: --captioner-url",
         )
-    if INSTRUCTION not in answer["prompt"]:
-        raise ModelError("the captioner's chat template leaves the instruction out", hint="use another captioner")
+    if (times := answer["prompt"].count(INSTRUCTION)) != 1:
+        said = f"repeats the instruction {times:,} times" if times else "leaves the instruction out"
+        raise ModelError(f"the captioner's chat template {said}", hint="use another captioner")
     return str(answer["prompt"])
 
 

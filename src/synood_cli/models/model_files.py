@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from synood_cli.errors import ModelError
 from synood_cli.models.hub_files import MAX_FILE_BYTES, fetch_files, hub_id
 from synood_cli.records import ModelSpec, printable
@@ -82,6 +84,9 @@ PLAIN_WEIGHTS = "use a checkpoint in float16, bfloat16 or float32"
 
 MAX_HEADER_BYTES = 2**24
 """Longest table of tensors of a safetensors file that is read: 1,500 tensors have some 150 kB."""
+
+_WEIGHTS = ("weight", "bias", "proj", "projection", "embedding", "embed", "token", "gamma", "scale")
+"""How names of trained weights end; what else a file holds may be whole numbers."""
 
 Clean = Callable[[str, Any], Any]
 """From (a file's name, its JSON document) to the document that the library is shown."""
@@ -165,19 +170,31 @@ def weights(folder: Path, preferred: Sequence[str] = ()) -> Path:
 
 
 def check_header(folder: Path, name: str) -> None:
-    """Raise ModelError when the table at the beginning of the safetensors file `name` of `folder` is longer than
-    MAX_HEADER_BYTES: a table of a million tensors takes a minute to read, and that of a pickle is without end."""
+    """Raise ModelError for a safetensors file `name` of `folder` that is damaged, or whose weights are no
+    floating-point numbers, which libraries take without a word; and for one whose table of tensors, at its beginning,
+    is longer than MAX_HEADER_BYTES: that of a million tensors takes a minute to read, that of a pickle has no end."""
     path = inside(folder, name)
+    where = _shown(folder / name)
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-    except OSError as error:
-        raise ModelError(f"{_shown(folder / name)} cannot be read: {_reason(error)}", hint="fetch it again") from error
-    if length > MAX_HEADER_BYTES:
+        if length > MAX_HEADER_BYTES:
+            raise ModelError(
+                f"{where} is no safetensors file: its table of tensors would have {length:,} bytes",
+                hint="fetch the model again, from somebody you trust",
+            )
+        with safe_open(path, framework="np") as table:
+            types = {key: table.get_slice(key).get_dtype() for key in table.keys() if key.endswith(_WEIGHTS)}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"{_shown(folder / name)} is no safetensors file: its table of tensors would have {length:,} bytes",
-            hint="fetch the model again, from somebody you trust",
-        )
+            f"{where} is damaged: {_reason(error):.200}", hint="fetch the model again, completely"
+        ) from error
+    for key, type_ in types.items():
+        if "F" not in type_:  # F32, BF16, F8_E4M3, …
+            raise ModelError(
+                f"{where} holds weights that are no floating-point numbers: {printable(key[:80])} is {type_}",
+                hint=PLAIN_WEIGHTS,
+            )
 
 
 def no_weights(folder: Path) -> ModelError:

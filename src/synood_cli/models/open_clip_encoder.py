@@ -298,7 +298,7 @@ def _load_image_tower(model: Any, state: Mapping[str, Tensor], path: Path) -> No
     if not tower:
         raise ModelError(f"{printable(str(path))} holds no image tower", hint="give the weights of a CLIP")
     if not all(tower[name].is_floating_point() for name, _ in model.visual.named_parameters() if name in tower):
-        raise _not_floating(path)
+        raise ModelError(f"{printable(str(path))} holds weights that are no floating-point numbers", hint=PLAIN_WEIGHTS)
     try:
         model.visual.load_state_dict(tower, strict=True)
     except RuntimeError as error:
@@ -306,19 +306,10 @@ def _load_image_tower(model: Any, state: Mapping[str, Tensor], path: Path) -> No
 
 
 def _load_both_towers(model: Module, path: Path) -> None:
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            names = set(_parameters(list(file.keys()))).difference(name for name, _ in model.named_buffers())
-            if not all("F" in file.get_slice(name).get_dtype() for name in names):  # F32, BF16, F8_E4M3, …
-                raise _not_floating(path)
     try:
         open_clip.load_checkpoint(model, str(path), weights_only=True)
     except RuntimeError as error:
         raise _do_not_fit(path, error) from error
-
-
-def _not_floating(path: Path) -> ModelError:
-    return ModelError(f"{printable(str(path))} holds weights that are no floating-point numbers", hint=PLAIN_WEIGHTS)
 
 
 def _do_not_fit(path: Path, error: RuntimeError) -> ModelError:

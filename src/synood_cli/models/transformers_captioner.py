@@ -74,6 +74,7 @@ class TransformersCaptioner(Captioner):
                         view,
                         dtype=self.dtype,
                         output_loading_info=True,
+                        ignore_mismatched_sizes=True,
                         use_safetensors=True,
                         trust_remote_code=False,
                         local_files_only=True,
@@ -83,6 +84,13 @@ class TransformersCaptioner(Captioner):
                         f"{spec.name!r} lacks {len(report['missing_keys'])} of the model's weights, first "
                         f"{min(report['missing_keys'])}",
                         hint="fetch the checkpoint again, completely",
+                    )
+                if report["mismatched_keys"]:
+                    name, found, wanted = min(report["mismatched_keys"])
+                    raise ModelError(
+                        f"{spec.name!r:.200}: the weights do not fit the settings: {printable(name[:200])} has the "
+                        f"shape {tuple(found)}, the settings say {tuple(wanted)}",
+                        hint="settings and weights belong to different models: fetch both again",
                     )
                 model.generation_config = plain_generation(model.generation_config)
                 tokenizer = self._processor.tokenizer
