@@ -416,6 +416,16 @@ def test_a_tiff_of_deep_planes_has_the_colours_of_its_planes(tmp_path: Path, ord
         as_upright_rgb(opened)
 
 
+def test_a_number_of_a_library_is_said_in_words(tmp_path: Path) -> None:
+    photograph().save(tmp_path / "a.tif", compression="tiff_lzw")
+    with Image.open(tmp_path / "a.tif") as opened:
+        start, length = opened.tag_v2[273][0], sum(opened.tag_v2[279])
+    content = (tmp_path / "a.tif").read_bytes()
+    damaged = content[:start] + b"\xff" * length + content[start + length :]
+    with pytest.raises(ItemError, match="damaged or cut off: its pixels cannot be decoded"):
+        read_image(written(tmp_path / "a.tif", damaged))
+
+
 def test_a_tiff_of_planes_that_no_library_reads_is_refused_as_such(tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", colour_tiff([bytes(4), b"\xff" * 4], 8, 1, t338=(2,)))
     with pytest.raises(ItemError, match=r"TIFF of 8 bits \(LA\) in separate planes"):

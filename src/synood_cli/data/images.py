@@ -310,6 +310,8 @@ def _decoding_problem(error: Exception) -> str:
         return "not enough memory to decode the picture"
     if "truncated" in str(error).lower():
         return TRUNCATED
+    if "decoder error" in str(error):  # Pillow says no more of what its libraries tell by a number
+        return "the picture is damaged or cut off: its pixels cannot be decoded"
     return f"the picture cannot be decoded: {reason(error)}"
 
 
