@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from synood_cli.data.folders import scan_images
 from synood_cli.data.inputs import Found, check_inputs, find_images
 from synood_cli.errors import UsageError
 
@@ -32,6 +33,19 @@ def test_loops_end_and_the_folder_that_images_are_set_aside_in_is_left_out(tmp_p
     (tmp_path / "deep/up").symlink_to("..")
     (tmp_path / "self").symlink_to("self")
     assert {found.name for found in find_images([str(tmp_path)], tmp_path / "ood")} == {"1.jpg", "deep/3.jpg"}
+
+
+@pytest.mark.parametrize("first", ["link", "folder"])
+def test_of_several_ways_to_a_folder_the_same_is_taken_as_in_a_workspace(tmp_path, first):
+    made = {"link": lambda: (tmp_path / "z").symlink_to("b"), "folder": lambda: fill(tmp_path, "b/2.jpg")}
+    for name in (first, *(made.keys() - {first})):
+        made[name]()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/up").symlink_to("../b")
+    names = [found.name for found in find_images([str(tmp_path)])]
+    assert names == ["a/up/2.jpg"] == [image.name for image in scan_images(tmp_path).images]
+    (tmp_path / "a/up").unlink()
+    assert [found.name for found in find_images([str(tmp_path)])] == ["b/2.jpg"]
 
 
 def test_lists_name_paths_from_their_folder(tmp_path, monkeypatch):

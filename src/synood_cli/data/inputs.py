@@ -87,6 +87,7 @@ def _below(root: str, skip: Path | None, passed_over: PassedOver) -> Iterator[Fo
     while pending:
         folder = pending.pop()
         place = os.path.join(root, folder) if folder else root  # noqa: PTH118  (keeps "./" as the user wrote it)
+        folders: list[str] = []
         try:
             identity = _identity(Path(place).stat())
             if identity in entered:
@@ -98,7 +99,7 @@ def _below(root: str, skip: Path | None, passed_over: PassedOver) -> Iterator[Fo
                         continue
                     name = f"{folder}/{entry.name}" if folder else entry.name
                     if _is_folder(entry):
-                        pending.append(name)
+                        folders.append(name)
                     elif (kind := taken_for(entry.name)) == "other":
                         passed_over.add([os.path.join(root, name)])  # noqa: PTH118
                     else:
@@ -106,6 +107,7 @@ def _below(root: str, skip: Path | None, passed_over: PassedOver) -> Iterator[Fo
                         yield Found(os.path.join(root, name), name, problem)  # noqa: PTH118
         except OSError as error:
             yield Found(place, folder or place, access_problem(Path(place), error))
+        pending.extend(sorted(folders, reverse=True))  # as data.folders: of several ways to a folder, the same one
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
