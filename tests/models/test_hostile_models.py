@@ -189,6 +189,12 @@ def growing_text(folder: Path, marker: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(document))
 
 
+def few_tokens(folder: Path, marker: Path) -> None:
+    """A CLIP that knows a hundred tokens of its tokenizer's."""
+    settings("open_clip_config.json", model_cfg__text_cfg__vocab_size=100)(folder, marker)
+    tensors(lambda name, x: x[:100].clone() if name == "token_embedding.weight" else x)(folder, marker)
+
+
 PROCESSOR = "processor_config.json"
 CLIP, SCHEDULE = "open_clip_config.json", "scheduler/scheduler_config.json"
 TOO_LARGE = "describe a model of .* parameters or more, but the weights have"
@@ -241,6 +247,12 @@ MEANT_TO_FAIL: list[tuple[str, str, Attack]] = [
     ("inpainter", "timestep_spacing", settings(SCHEDULE, timestep_spacing="evil")),
     ("inpainter", "dynamic_thresholding_ratio", settings(SCHEDULE, thresholding=True, dynamic_thresholding_ratio=5.0)),
     ("inpainter", "10 trained_betas are not 1000", settings(SCHEDULE, trained_betas=[0.1] * 10)),
+    (
+        "classifier",
+        "state_dict for ResNet: .*size mismatch",
+        settings("config.json", model_args__channels=[8] * 4),
+    ),
+    ("inpainter", "do not fit the settings", settings("text_encoder/config.json", max_position_embeddings=70)),
     ("classifier", TOO_LARGE, settings("config.json", architecture="vit_giant_patch14_clip_224", model_args={})),
     ("classifier", "input_size", settings("config.json", pretrained_cfg__test_input_size=[3, 30000, 30000])),
     ("classifier", "input_size", settings("config.json", pretrained_cfg__test_input_size=[3, 0, 0])),
@@ -286,6 +298,61 @@ def test_a_text_tower_whose_weights_are_not_its_own_is_refused_by_name(
     clip = load("clip", str(folder))
     with pytest.raises(ModelError, match=message):
         clip.encode_texts(["cat"])
+
+
+def compute(kind: str, model: Any) -> None:
+    """Ask a model for what its stage asks of it."""
+    if kind == "clip":
+        model.encode_images(model.prepare(Image.new("RGB", (40, 30)))[None])
+        model.encode_texts(["cat"])
+    elif kind == "classifier":
+        model.logits(torch.zeros(1, 3, 32, 32))
+    else:
+        prompts = model.encode_prompts(["cat"])
+        noise = torch.zeros(1, *model.latent_shape())
+        model.denoise(noise, prompts, steps=1, strength=1.0, guidance_scale=1.0, scheduler="ddim")
+
+
+@pytest.mark.parametrize(
+    ("kind", "attack"),
+    [
+        ("clip", settings(CLIP, model_cfg__vision_cfg__pool_type="none")),
+        ("clip", settings(CLIP, model_cfg__text_cfg__pool_type="none")),
+        ("clip", few_tokens),
+        ("inpainter", settings("unet/config.json", freq_shift="y")),
+        ("inpainter", settings("tokenizer/tokenizer_config.json", pad_token="<evil>")),
+    ],
+)
+def test_a_model_that_fails_inside_is_told_by_name(
+    checkpoints: Checkpoints, tmp_path: Path, kind: str, attack: Attack
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(getattr(checkpoints, kind), folder)
+    attack(folder, tmp_path / "it-ran")
+    model = load(kind, str(folder))
+    with pytest.raises(ModelError, match=f"{folder}' fails: ") as refused:
+        compute(kind, model)
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize("kind", ["clip", "classifier", "inpainter"])
+def test_a_model_that_is_sound_computes(checkpoints: Checkpoints, kind: str) -> None:
+    compute(kind, load(kind, str(getattr(checkpoints, kind))))
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_part_of_an_inpainter_that_lacks_a_weight_is_not_made_up(
+    checkpoints: Checkpoints, tmp_path: Path, part: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoints.inpainter, folder)
+    [path] = (folder / part).glob("*.safetensors")
+    kept = load_file(path)
+    name = min(name for name in kept if name.endswith("weight"))
+    del kept[name]
+    save_file(kept, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"/{part}' lacks 1 of the model's weights"):
+        load("inpainter", str(folder))
 
 
 def test_of_how_a_captioner_wants_to_generate_only_tokens_and_repetition_count() -> None:

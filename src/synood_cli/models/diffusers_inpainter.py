@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import diffusers
 import torch
-from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionInpaintPipeline
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    PNDMScheduler,
+    StableDiffusionInpaintPipeline,
+    UNet2DConditionModel,
+)
 from torch import Tensor
+from transformers import CLIPTextModel
 
 from synood_cli.errors import ModelError, UsageError
-from synood_cli.models.loading import DTYPES, GRADIENT_DTYPES, loading
+from synood_cli.models.loading import DTYPES, GRADIENT_DTYPES, check_complete, computes, loading
 from synood_cli.models.model_files import DIFFUSERS_FILES, cleaned, fetched, shown
 from synood_cli.models.noise_schedule import checked_schedule, too_many_steps
 from synood_cli.models.parameter_bound import bounded_by
@@ -52,8 +60,9 @@ class DiffusersInpainter(Inpainter):
             with shown(folder, DIFFUSERS_FILES, _checked) as view, bounded_by(view.rglob("*.safetensors")):
                 pipe = StableDiffusionInpaintPipeline.from_pretrained(
                     view,
-                    dtype={"vae": GRADIENT_DTYPES[precision], "default": DTYPES[precision]},
-                    use_safetensors=True,
+                    unet=_part(spec, view / "unet", UNet2DConditionModel, DTYPES[precision]),
+                    vae=_part(spec, view / "vae", AutoencoderKL, GRADIENT_DTYPES[precision]),
+                    text_encoder=_part(spec, view / "text_encoder", CLIPTextModel, DTYPES[precision]),
                     trust_remote_code=False,
                     local_files_only=True,
                     safety_checker=None,
@@ -85,6 +94,7 @@ class DiffusersInpainter(Inpainter):
         self.max_tokens: int = pipe.tokenizer.model_max_length
         self._masked_images: dict[tuple[int, int], Tensor] = {}
 
+    @computes("inpainting pipeline")
     def count_tokens(self, text: str) -> int:
         """Tokens of `text`, begin and end tokens included, untruncated."""
         return len(self.pipe.tokenizer(text, verbose=False).input_ids)
@@ -94,12 +104,14 @@ class DiffusersInpainter(Inpainter):
         side = self.resolution // self._factor
         return self._latent_channels, side, side
 
+    @computes("inpainting pipeline")
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(conditional, unconditional) text embeddings, each (B, tokens, width)."""
         conditional, unconditional = self.pipe.encode_prompt(list(prompts), self.device, 1, True)
         return conditional, unconditional
 
+    @computes("inpainting pipeline")
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
         """z_in: the mode of the VAE's posterior, times the scaling factor. (B, 3, H, W) in [0, 1] → (B, c, h, w)."""
@@ -114,6 +126,7 @@ class DiffusersInpainter(Inpainter):
         alpha: Tensor = sampler.alphas_cumprod[timesteps[0]]
         return alpha
 
+    @computes("inpainting pipeline")
     @torch.no_grad()
     def denoise(
         self,
@@ -158,6 +171,7 @@ class DiffusersInpainter(Inpainter):
         """z_0 / scaling factor: the tensor that the skip gradient is taken with respect to."""
         return latents / self._scaling
 
+    @computes("inpainting pipeline")
     def decode(self, decoder_input: Tensor) -> Tensor:
         """x_syn of Eq. 6: (B, c, h, w) → pixels (B, 3, H, W) in [0, 1], clamped, float32. Differentiable."""
         vae = self.pipe.vae
@@ -194,6 +208,17 @@ class DiffusersInpainter(Inpainter):
         if run < 1:
             raise UsageError(f"{strength:g} of {steps} steps leaves none to run", hint="raise --steps or --strength")
         return sampler, sampler.timesteps[(steps - run) * sampler.order :]
+
+
+def _part(spec: ModelSpec, folder: Path, kind: Any, dtype: torch.dtype) -> Any:
+    """The part of the pipeline in `folder`, with all of its weights. (Where the pipeline loads a text encoder, it says
+    nothing of weights that are made up.)"""
+    only_text = {"ignore_mismatched_sizes": True} if kind is CLIPTextModel else {}  # diffusers names them by itself
+    model, report = kind.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **only_text
+    )
+    check_complete(f"{spec.name}/{folder.name}", report)
+    return model
 
 
 def _check_numbers(spec: ModelSpec, pipe: Any) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from synood_cli.errors import ModelError, SynoodError, UsageError
-from synood_cli.hub_client.wanted import reason_of
 from synood_cli.models.hub_files import hub_id
 from synood_cli.models.model_files import settings
 from synood_cli.records import ModelSpec, Precision, local, printable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 GRADIENT_DTYPES: dict[Precision, torch.dtype] = {**DTYPES, "fp16": torch.float32}
@@ -77,10 +81,59 @@ def loading(spec: ModelSpec, role: str, library: str) -> Iterator[None]:
     except Exception as error:
         logging.getLogger(__name__).debug("cannot load %s", spec.name, exc_info=True)
         raise ModelError(
-            f"cannot load {spec.name!r:.200} as {role}: {reason_of(error):.300}", hint=_what_next(spec, role, library)
+            f"cannot load {spec.name!r:.200} as {role}: {_said(error)}", hint=_what_next(spec, role, library)
         ) from error
     finally:
         root.removeHandler(silence)
+
+
+def computes(role: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Marks a method of an adapter (with its `spec`) in which a model from elsewhere computes: whatever its settings
+    make it fail at, but for memory, is a ModelError that names it."""
+
+    def mark(method: Callable[P, T]) -> Callable[P, T]:
+        @wraps(method)
+        def computed(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return method(*args, **kwargs)
+            except (SynoodError, MemoryError):
+                raise
+            except Exception as error:
+                if "memory" in str(error):  # torch has no class of its own for it on the CPU
+                    raise
+                name = args[0].spec.name  # type: ignore[attr-defined]
+                logging.getLogger(__name__).debug("%s fails", name, exc_info=True)
+                raise ModelError(
+                    f"the {role} {name!r:.200} fails: {_said(error)}",
+                    hint="its settings and weights do not go together: use another one; --verbose shows more",
+                ) from error
+
+        return computed
+
+    return mark
+
+
+def check_complete(name: str, report: Mapping[str, Any]) -> None:
+    """Raise ModelError when the loading `report` of transformers or diffusers on the model called `name` lists weights
+    that were missing, or of another shape: the library has made up some of its own."""
+    name = printable(f"{name!r:.200}")
+    if missing := report["missing_keys"]:
+        raise ModelError(
+            f"{name} lacks {len(missing)} of the model's weights, first {printable(min(missing)[:200])}",
+            hint="fetch the checkpoint again, completely",
+        )
+    if report["mismatched_keys"]:
+        weights, found, wanted = min(report["mismatched_keys"])
+        raise ModelError(
+            f"{name}: the weights do not fit the settings: {printable(weights[:200])} has the shape {tuple(found)}, "
+            f"the settings say {tuple(wanted)}",
+            hint="settings and weights belong to different models: fetch both again",
+        )
+
+
+def _said(error: Exception) -> str:
+    """What the error says, on one line, as far as a message has room."""
+    return printable(" ".join(str(error).split())[:300]) or type(error).__name__
 
 
 def _check_folder(spec: ModelSpec, role: str, library: str) -> None:

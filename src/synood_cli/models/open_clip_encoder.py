@@ -27,7 +27,7 @@ from synood_cli.errors import ModelError
 from synood_cli.models.checkpoint_file import check_checkpoint_file
 from synood_cli.models.equal_batches import in_equal_batches
 from synood_cli.models.hub_files import hub_id
-from synood_cli.models.loading import loading
+from synood_cli.models.loading import computes, loading
 from synood_cli.models.model_files import PLAIN_WEIGHTS, TOKENIZER, existing, fetched, shown, weights
 from synood_cli.models.open_clip_settings import CONFIG, checked_settings
 from synood_cli.models.parameter_bound import bounded_by
@@ -107,13 +107,15 @@ class OpenClipEncoder(ImageTextEncoder):
         """The memory that `prepare` takes for an image of width × height pixels, about."""
         return self.transform_bytes(width, height)
 
+    @computes("CLIP encoder")
     @torch.no_grad()
     def encode_images(self, prepared: Tensor) -> Tensor:
         """F(x) *before* normalisation, float32: (B, 3, H, W) → (B, D)."""
         found = self.image_tower(prepared.to(self.device, self._input_dtype))
         features: Tensor = found[0] if isinstance(found, tuple) else found  # a CoCa's tower gives its tokens too
-        return features.float()
+        return features.float().reshape(len(prepared), self.width)
 
+    @computes("CLIP encoder")
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """H(y) *before* normalisation, float32: N texts → (N, D). Texts longer than the context are cut at its

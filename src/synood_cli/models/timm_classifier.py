@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from synood_cli.errors import ModelError
 from synood_cli.models.hub_files import hub_id
-from synood_cli.models.loading import GRADIENT_DTYPES, loading
+from synood_cli.models.loading import GRADIENT_DTYPES, computes, loading
 from synood_cli.models.model_files import cleaned, fetched, shown, weights
 from synood_cli.models.parameter_bound import bounded_by
 from synood_cli.models.protocols import Classifier, LinearLayer
@@ -68,6 +68,7 @@ class TimmClassifier(Classifier):
         self._mean = torch.tensor(data["mean"], device=device).view(3, 1, 1)
         self._std = torch.tensor(data["std"], device=device).view(3, 1, 1)
 
+    @computes("classifier")
     def logits(self, pixels: Tensor) -> Tensor:
         """g(x): (B, 3, H, W) in [0, 1], any H and W → (B, C), float32. Differentiable.
 
@@ -87,6 +88,7 @@ class TimmClassifier(Classifier):
         are scaled already."""
         return 3 * width * height + 12 * width * height + 12 * self._size[1] * height
 
+    @computes("classifier")
     @torch.no_grad()
     def encode_images(self, prepared: Tensor) -> Tensor:
         """f of what `prepare` gives: (B, 3, h, w) → (B, D), float32, so that W f + b are the logits."""

@@ -16,7 +16,7 @@ from synood_cli.errors import ItemError, ModelError
 from synood_cli.hub_client.wanted import reason_of
 from synood_cli.models.chat_template import chosen_template, prepared, rendered_prompt
 from synood_cli.models.generation_settings import plain_generation
-from synood_cli.models.loading import DTYPES, loading
+from synood_cli.models.loading import DTYPES, check_complete, loading
 from synood_cli.models.model_files import (
     MAX_SETTINGS_BYTES,
     TRANSFORMERS_FILES,
@@ -79,19 +79,7 @@ class TransformersCaptioner(Captioner):
                         trust_remote_code=False,
                         local_files_only=True,
                     )
-                if report["missing_keys"]:
-                    raise ModelError(
-                        f"{spec.name!r} lacks {len(report['missing_keys'])} of the model's weights, first "
-                        f"{min(report['missing_keys'])}",
-                        hint="fetch the checkpoint again, completely",
-                    )
-                if report["mismatched_keys"]:
-                    name, found, wanted = min(report["mismatched_keys"])
-                    raise ModelError(
-                        f"{spec.name!r:.200}: the weights do not fit the settings: {printable(name[:200])} has the "
-                        f"shape {tuple(found)}, the settings say {tuple(wanted)}",
-                        hint="settings and weights belong to different models: fetch both again",
-                    )
+                check_complete(spec.name, report)
                 model.generation_config = plain_generation(model.generation_config)
                 tokenizer = self._processor.tokenizer
                 self._prompt = rendered_prompt(template, tokenizer.special_tokens_map, folder=view)

@@ -66,6 +66,7 @@ class OnnxExporter:
         if size > LARGEST:
             raise SynoodError(f"the weights are {size:,} bytes, and an ONNX file holds {LARGEST:,} at most")
         images, left_out = self._images(job.images)
+        self._encoder.encode_images(images[:1])  # says in words where this CLIP cannot
         self._write(graph, images[:2], job, head.info)
         return _checked(graph, images, head, job.to)._replace(left_out=left_out)
 
