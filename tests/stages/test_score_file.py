@@ -293,6 +293,8 @@ def test_the_rows_of_two_heads_do_not_mix(tmp_path):
     content = path.read_bytes()
     with pytest.raises(UsageError, match=r"holds the scores of another head \(head@1\)"):
         written(path, ROWS, origin=Origin("other", "head@2", 0.5))
+    with pytest.raises(UsageError, match=r"scores of another version of synood, which reads some pictures differently"):
+        written(path, ROWS, origin=ORIGIN._replace(algorithm=2))
     (tmp_path / "s.csv.head.json").unlink()
     with pytest.raises(UsageError, match=r"nothing says which head scored it \(no s.csv.head.json\)") as caught:
         written(path, ROWS)

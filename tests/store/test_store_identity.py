@@ -12,7 +12,7 @@ from store_rows import begin, make
 from synood_cli.errors import UsageError
 from synood_cli.records import ModelSpec
 from synood_cli.store.draft import Draft
-from synood_cli.store.identity import identity_of, question_of
+from synood_cli.store.identity import ALGORITHMS, identity_of, question_of
 from synood_cli.store.store import Store, canonical_json
 
 CLIP = ModelSpec(adapter="open_clip", name="ViT-B-16", pretrained="openai", revision="abc")
@@ -125,9 +125,17 @@ def test_the_order_of_settings_does_not_count() -> None:
 
 
 def test_identity_is_the_hash_of_the_question() -> None:
-    # sha256 of {"inputs":{"selection":"d1"},"models":{},"seed":7,"settings":{"a":1},"stage":"caption"}
-    expected = "ac2062ae"
-    assert identity_of(question_of("caption", {"a": 1}, {"selection": "d1"}, {}, 7)).startswith(expected)
+    # sha256 of {"inputs":{"selection":"d1"},"models":{},"seed":7,"settings":{"a":1},"stage":"train"}
+    expected = "867b7a2c"
+    assert identity_of(question_of("train", {"a": 1}, {"selection": "d1"}, {}, 7)).startswith(expected)
+
+
+def test_what_another_algorithm_made_is_not_reused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = begin(store, "scores", "score").complete()
+    assert begin(store, "scores", "score").artifact.name == first.name
+    monkeypatch.setitem(ALGORITHMS, "score", ALGORITHMS["score"] + 1)
+    draft = begin(store, "scores", "score")
+    assert (draft.artifact.name, draft.artifact.reused) == ("scores@2", False)
 
 
 def test_force_makes_a_new_version_and_then_that_one_is_reused(store: Store) -> None:

@@ -144,11 +144,13 @@ def _temporary_room() -> Iterator[None]:
 
 
 class Origin(NamedTuple):
-    """What rows depend on beside the image: the head's arithmetic (hash), its name for messages, and η."""
+    """What rows depend on beside the image: the head's arithmetic (hash), its name for messages, η, and the number of
+    the algorithm that scored them (see store.identity)."""
 
     head: str
     name: str
     threshold: float
+    algorithm: int = 1
 
 
 @contextlib.contextmanager
@@ -162,7 +164,7 @@ def score_file(
     a crash has cut is dropped, and with `retry_failed` those that hold an error. `anew` begins at nothing, once there
     is a row to write. A pipe, a device or an open file of this process (/dev/stdout) takes rows as they come.
 
-    Raises UsageError when the file was written by another head or an older synood, or is in a format that cannot be
+    Raises UsageError when the file was written by another head or another version of synood, or is in a format that cannot be
     resumed; StoreError when another process holds it, or the disk refuses.
     """
     stream = open_stream(path)
@@ -248,6 +250,11 @@ def _require_same_head(path: Path, about: Path, origin: Origin) -> None:
     if before.head != origin.head:
         raise UsageError(
             f"{shown} holds the scores of another head ({printable(str(before.name))})",
+            hint="name another file, or --force to replace it",
+        )
+    if before.algorithm != origin.algorithm:
+        raise UsageError(
+            f"{shown} holds the scores of another version of synood, which reads some pictures differently",
             hint="name another file, or --force to replace it",
         )
 

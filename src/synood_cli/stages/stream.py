@@ -22,6 +22,7 @@ from synood_cli.stages.score_file import Known, Origin, Told
 from synood_cli.stages.score_rows import FILE_COLUMNS, Row, Write
 from synood_cli.store.files import sha256_bytes, sha256_file
 from synood_cli.store.heads import TENSOR_FILE, HeadInfo
+from synood_cli.store.identity import ALGORITHMS
 from synood_cli.store.store import canonical_json
 
 
@@ -63,7 +64,7 @@ class Scoring:
         said = self.info.model_dump(mode="json", exclude={"threshold", "calibration", "versions", "publication"})
         tensors = sha256_file(self.head / TENSOR_FILE)
         digest = sha256_bytes(canonical_json([said, tensors, self.settings.precision]).encode())
-        return Origin(digest, name, self.threshold)
+        return Origin(digest, name, self.threshold, ALGORITHMS["score"])
 
     def rows(self, images: Sequence[Found]) -> list[Row]:
         """One row an image, in order; one that cannot be read has an error and nothing else."""

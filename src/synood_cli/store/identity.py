@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from synood_cli.records import ModelSpec
 from synood_cli.store.store import canonical_json
+
+ALGORITHMS: Final = dict.fromkeys(("select", "caption", "synthesize", "embed-images", "classify-images", "score"), 2)
+"""By stage, the number of what it computes, where that has changed; 1 elsewhere. Raise a stage's number when the same
+question gets another answer: what an earlier synood made is then made anew, not reused.
+
+2: which pixels a TIFF of deep, signed or inverted samples has.
+"""
 
 
 def question_of(
@@ -17,8 +24,8 @@ def question_of(
     models: Mapping[str, ModelSpec],
     seed: int,
 ) -> str:
-    """Canonical JSON of (stage, settings, input digests, model revisions, seed). The tool's version is
-    recorded, but not here: a stage whose meaning changes changes its settings.
+    """Canonical JSON of (stage, its algorithm's number, settings, input digests, model revisions, seed). The tool's
+    version is recorded, but not here.
     """
     question = {
         "stage": stage,
@@ -27,6 +34,8 @@ def question_of(
         "models": {role: spec.identity() for role, spec in models.items()},
         "seed": seed,
     }
+    if stage in ALGORITHMS:
+        question["algorithm"] = ALGORITHMS[stage]
     return canonical_json(question)
 
 
