@@ -250,10 +250,17 @@ def test_verify(selected: Path) -> None:
     assert run_synood("verify", "-w", selected, "--json").json == {"artifacts": 1, "problems": []}
 
     (selected / "artifacts/stray").write_bytes(b"x")
+    stray = run_synood("verify", "-w", selected)
+    assert (stray.code, stray.err) == (1, "1 problem\n`synood gc` removes what belongs to no artifact\n")
     with Store.open(Workspace(selected), write=True) as store:
         store.db.execute("update selected_images set rank = 9 where rank = 2")
     damaged = run_synood("verify", "-w", selected)
     assert damaged.code == 1
+    assert damaged.err.splitlines() == [
+        "2 problems",
+        "`synood gc` removes what belongs to no artifact",
+        "what is damaged can be made again: run its command with --force",
+    ]
     assert "selection@1      its rows in the database have changed (content digest)" in damaged.text
     document = run_synood("verify", "-w", selected, "--json")
     assert document.code == 1

@@ -254,7 +254,8 @@ def _require_images(summary: Summary, passed_over: PassedOver, wish: Wish) -> No
     if not seen and all(Path(given).is_dir() or Path(given).is_file() for given in wish.inputs):
         others = f"; {passed_over}" if passed_over.files else ""
         raise UsageError(
-            f"there are no images in {', '.join(wish.inputs)}{others}", hint="images end in .jpg, .png, .webp, …"
+            f"there are no images in {', '.join(wish.inputs)}{others}",
+            hint="give a folder of images (.jpg, .png, .webp, …), or a list file with one path a line",
         )
 
 

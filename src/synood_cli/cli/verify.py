@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @workspace_command(write=False)
 def verify(store: Store, output: Output) -> None:
     """Hash every file and row again and compare with what was recorded. Exit code 1 when something differs."""
+    from synood_cli.store.maintenance import STRAY
     from synood_cli.store.maintenance import verify as check
 
     problems = list(check(store))
@@ -23,9 +24,11 @@ def verify(store: Store, output: Output) -> None:
     output.document({"artifacts": complete, "problems": [problem._asdict() for problem in problems]})
     if problems:
         output.table(["where", "problem"], problems)
-        output.note(
-            f"{len(problems)} problem{'s' * (len(problems) > 1)}; `synood gc` removes what belongs to no artifact"
-        )
-        output.note("what is damaged can be made again: run its command with --force")
+        output.note(f"{len(problems)} problem{'s' * (len(problems) > 1)}")
+        stray = [problem.what == STRAY for problem in problems]
+        if any(stray):
+            output.note("`synood gc` removes what belongs to no artifact")
+        if not all(stray):
+            output.note("what is damaged can be made again: run its command with --force")
         raise typer.Exit(1)
     output.line(f"{complete} complete artifacts are as they were written")

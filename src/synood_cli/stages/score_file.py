@@ -164,8 +164,8 @@ def score_file(
     a crash has cut is dropped, and with `retry_failed` those that hold an error. `anew` begins at nothing, once there
     is a row to write. A pipe, a device or an open file of this process (/dev/stdout) takes rows as they come.
 
-    Raises UsageError when the file was written by another head or another version of synood, or is in a format that cannot be
-    resumed; StoreError when another process holds it, or the disk refuses.
+    Raises UsageError when the file was written by another head or another version of synood, or is in a format that
+    cannot be resumed; StoreError when another process holds it, or the disk refuses.
     """
     stream = open_stream(path)
     if stream is not None:

@@ -7,13 +7,16 @@ import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from synood_cli.errors import StoreError
 from synood_cli.store.database import is_full
 from synood_cli.store.digest import content_digest, follows_from_its_parts, record_digest
 from synood_cli.store.files import TEMPORARY, files_below, remove, sha256_file
 from synood_cli.store.store import KINDS, NUMBERS_END, Artifact, Store
+
+STRAY: Final = "belongs to no artifact"
+"""What is wrong with a file that `gc` removes."""
 
 
 class Problem(NamedTuple):
@@ -60,7 +63,7 @@ def verify(store: Store) -> Iterator[Problem]:
     for path in on_disk:
         # An unfinished artifact may have files whose rows were not written any more; gc knows them.
         if path not in known and path.relative_to(store.workspace.artifacts).parts[0] not in running:
-            yield Problem(str(path.relative_to(store.workspace.root)), "belongs to no artifact")
+            yield Problem(str(path.relative_to(store.workspace.root)), STRAY)
 
 
 def database_problems(store: Store) -> Iterator[Problem]:
