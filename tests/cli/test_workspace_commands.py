@@ -69,6 +69,7 @@ def test_select_tells_what_it_made_and_what_failed(workspace: Path, photos: Path
         "passed_over": {"files": 0, "endings": {}, "names": []},
     }  # fmt: skip
     assert reused.err.splitlines()[0] == "1 failed:"
+    assert reused.err.splitlines()[-1] == "once the cause is gone, --force makes it again"
     assert "next" not in reused.err
 
     forced = run_synood("select", "-w", workspace, photos, "--per-class", "2", "--force", "--json")

@@ -99,6 +99,8 @@ def _show_failures(output: Output, store: Store, artifact: Artifact) -> None:
     output.problem(f"all of them: synood show {artifact.name} --failures")
     if artifact.stage in RETRIED:
         output.problem("once the cause is gone, --retry-failed does them and keeps the rest")
+    elif artifact.reused:
+        output.problem("once the cause is gone, --force makes it again")
 
 
 def show_plan(output: Output, plan: dict[str, Any]) -> None:
