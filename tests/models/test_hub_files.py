@@ -278,6 +278,18 @@ def test_an_answer_that_lists_no_files(hub: Hub, commit: str, cache: Path, answe
     assert not cache.exists()
 
 
+def test_a_large_size_buys_no_time_for_a_body_that_drips(
+    hub: Hub, commit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TIME_LIMIT_VARIABLE, "0.4")
+    large = {"rfilename": "model-00002-of-00002.safetensors", "size": 2**30}
+    hub.lies[LISTING] = lambda handler: handler.answer(200, {"sha": commit, "siblings": [large]})
+    hub.lies[WEIGHTS] = STUCK["a body that drips"]
+    started = time.monotonic()
+    refused(r"within the time limit of 0\.4")
+    assert time.monotonic() - started < 60  # at 128 KiB/s such a file has two hours
+
+
 @pytest.mark.parametrize("asked", [LISTING, WEIGHTS])
 @pytest.mark.parametrize("stuck", STUCK)
 def test_whatever_drips_or_is_silent_ends_in_time(

@@ -27,8 +27,8 @@ from synood_cli.records import printable
 
 TIME_LIMIT_VARIABLE = "SYNOOD_HUB_TIMEOUT"
 TIME_LIMIT = 30.0
-"""Seconds for all that is asked of a hub about one head or model, in addition to the time that its size takes at
-SLOWEST."""
+"""Seconds for all that is asked of a hub about one head or model, in addition to the time that what has arrived of it
+takes at SLOWEST."""
 SLOWEST = 128 * 2**10
 """Bytes a second: a connection of 1 Mbit/s has the time to fetch what it asks for."""
 
@@ -63,14 +63,22 @@ class Transfer:
         self.on_bytes: Callable[[int], object] = int
         """Called with the number of bytes of each piece that arrives."""
         self._deadline = deadline
+        self._to_come = 0
         self._endpoint = constants.ENDPOINT.rstrip("/")
         self._token = _token()
         self._headers = {"User-Agent": f"synood/{__version__}", "Accept-Encoding": "identity"}
 
     def allow(self, size: int) -> None:
-        """Move the deadline by the time that `size` bytes take."""
-        self.seconds += size / SLOWEST
-        self._deadline.reschedule((self._deadline.when() or 0) + size / SLOWEST)
+        """So many bytes are to come: the deadline moves by the time that they take, as they arrive and once only."""
+        self._to_come += size
+
+    def arrived(self, size: int) -> None:
+        """Count `size` bytes that are here."""
+        seconds = min(size, self._to_come) / SLOWEST
+        self._to_come = max(self._to_come - size, 0)
+        self.seconds += seconds
+        self._deadline.reschedule((self._deadline.when() or 0) + seconds)
+        self.on_bytes(size)
 
     async def repository(self, *, sizes: bool = False) -> tuple[str, dict[str, Any]]:
         """The commit that the revision means, and all that the hub says of the repository there; with `sizes`, also of
@@ -158,7 +166,7 @@ class Transfer:
             if content.tell() + len(chunk) > limit:
                 raise self._too_large(what, limit)
             content.write(chunk)
-            self.on_bytes(len(chunk))
+            self.arrived(len(chunk))
 
     def _too_large(self, what: str, limit: int) -> HubError:
         return HubError(

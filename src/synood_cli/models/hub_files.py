@@ -224,7 +224,7 @@ async def _fetch_file(hub: Transfer, commit: str, file: HubFile, size: int, arri
     with scratch.open("a+b") as content:
         if content.tell() > size:
             content.truncate(0)
-        hub.on_bytes(content.tell())
+        hub.arrived(content.tell())
         if content.tell() < size:
             await hub.file(commit, file.name, content, size)
         content.flush()
