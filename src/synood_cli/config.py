@@ -6,12 +6,14 @@ are part of its artifact's identity; `Execution` (device, batch size, …) chang
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
+from synood_cli.errors import UsageError
 from synood_cli.evaluated_methods import AdaNegSettings, Baseline, BaselineSettings, ZeroShot, named
 from synood_cli.records import ModelSpec, Precision, Record, local
 
@@ -311,6 +313,9 @@ class Execution(Record):
     poll: float = Field(2.0, gt=0, description="Seconds between two looks at a folder that is watched.")
 
 
+_NAMED_USER = re.compile(r"(?:\w+://)?[^/?#]*@")
+
+
 class Models(Record):
     """The four models, by hub id or local folder; `playground` is the bundled miniature (but there is no captioner)."""
 
@@ -343,6 +348,11 @@ class Models(Record):
         if self.captioner == "clip-tags":  # asks no server, whatever synood.toml says of one
             return ModelSpec(adapter="clip-tags", name=self.captioner)
         if self.captioner_url:
+            if _NAMED_USER.match(self.captioner_url):
+                raise UsageError(
+                    "the captioner's URL holds a user name or password, which messages and failures would repeat",
+                    hint="put a key into an environment variable: --captioner-key-env NAME",
+                )
             return ModelSpec(adapter="openai-server", name=self.captioner, url=self.captioner_url)
         return ModelSpec(adapter="transformers", name=place(self.captioner))
 

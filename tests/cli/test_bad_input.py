@@ -158,6 +158,8 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["caption", "--captioner", "{captions}"], 1, ["{captions} is a file, not a folder"]),
     (["caption", "--captioner-url", "ftp://host"], 2, ["'ftp://host' is no address of a server"]),
     (["caption", "--captioner-url", "http://a:b"], 2, ["'http://a:b' is no address of a server"]),
+    (["caption", "--captioner-url", "https://me:word@host/v1"], 2, ["holds a user name or password"]),
+    (["caption", "--captioner-url", "me@host"], 2, ["holds a user name or password"]),
     (["caption", "--template", "no place"], 2, ["'no place' has no {{elements}}"]),
     (["caption", "--tag-template", "no place"], 2, ["'no place' has no {{}}"]),
     (["synthesize", "--inpainter", "{clip}"], 1, ["{clip} is a folder in open_clip's format"]),
