@@ -60,10 +60,11 @@ def test_ind_images_without_class_folders_have_no_classes(tmp_path: Path, photos
         find_ind(tmp_path / "none")
 
 
-def test_compressed_archives_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.tar.gz").write_bytes(b"\x1f\x8b")
+@pytest.mark.parametrize("name", ["a.tar.gz", "A.ZIP"])
+def test_compressed_archives_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x1f\x8b")
     with pytest.raises(UsageError, match="is compressed: its images cannot be read in place"):
-        find_images(tmp_path / "a.tar.gz")
+        find_images(tmp_path / name)
 
 
 def test_fingerprints_change_with_the_content_and_not_with_order_or_labels(tmp_path: Path, photos: Path) -> None:

@@ -12,7 +12,7 @@ from synood_cli.data.tar_shards import is_tar_folder, scan_tars
 from synood_cli.errors import UsageError
 from synood_cli.records import printable
 
-COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
 
 
 def find_images(place: Path, *, data_root: Path | None = None, labelled: bool = False) -> ImageSet:
@@ -30,7 +30,7 @@ def find_images(place: Path, *, data_root: Path | None = None, labelled: bool = 
         if place.name.lower().endswith(COMPRESSED):
             raise UsageError(
                 f"{printable(str(place))} is compressed: its images cannot be read in place",
-                hint="uncompress it to a plain .tar, or unpack it to a folder",
+                hint="unpack it to a folder, or make a plain .tar of it",
             )
     elif place.is_dir():
         if is_dataset(place):
