@@ -6,7 +6,8 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test lint unit other-cpu travel install clean
 
-# Torch and the two libraries under it compute as on a CPU without AVX, and on more than one thread.
+# Torch and the two libraries under it compute as on a CPU without AVX (MKL: where it is Intel's), and on more than one
+# thread.
 OTHER_CPU := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 OMP_NUM_THREADS=2
 
 demo: $(INSTALLED)

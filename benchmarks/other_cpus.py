@@ -3,8 +3,8 @@
     python benchmarks/other_cpus.py IMAGES... --head HEAD
 
 Scores the images with `synood score` as this CPU does it, then as others do: torch and the two libraries under it
-(oneDNN: convolutions; MKL: products of matrices) choose their instructions by the CPU, and each has a switch. Prints
-the largest differences from this CPU's own, of one thread.
+(oneDNN: convolutions; MKL: products of matrices) choose their instructions by the CPU, and each has a switch, which
+MKL heeds on Intel's CPUs only. Prints the largest differences from this CPU's own, of one thread.
 """
 
 from __future__ import annotations
