@@ -130,11 +130,18 @@ def test_identity_is_the_hash_of_the_question() -> None:
     assert identity_of(question_of("train", {"a": 1}, {"selection": "d1"}, {}, 7)).startswith(expected)
 
 
-def test_what_another_algorithm_made_is_not_reused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = begin(store, "scores", "score").complete()
-    assert begin(store, "scores", "score").artifact.name == first.name
-    monkeypatch.setitem(ALGORITHMS, "score", ALGORITHMS["score"] + 1)
-    draft = begin(store, "scores", "score")
+@pytest.mark.parametrize(
+    "stage",
+    [
+        *("select", "caption", "synthesize", "mine-labels", "train-proj", "train-labels", "calibrate", "eval", "score"),
+        *("embed-images", "classify-images"),
+    ],
+)
+def test_what_another_algorithm_made_is_not_reused(store: Store, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    first = begin(store, "scores", stage).complete()
+    assert begin(store, "scores", stage).artifact.name == first.name
+    monkeypatch.setitem(ALGORITHMS, stage, ALGORITHMS[stage] + 1)
+    draft = begin(store, "scores", stage)
     assert (draft.artifact.name, draft.artifact.reused) == ("scores@2", False)
 
 

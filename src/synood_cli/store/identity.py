@@ -9,7 +9,13 @@ from typing import Any, Final
 from synood_cli.records import ModelSpec
 from synood_cli.store.store import canonical_json
 
-ALGORITHMS: Final = dict.fromkeys(("select", "caption", "synthesize", "embed-images", "classify-images", "score"), 2)
+_OF_PIXELS = (
+    *("select", "caption", "synthesize", "mine-labels", "train-proj", "train-labels", "calibrate", "eval", "score"),
+    *("embed-images", "classify-images"),
+)
+"""The stages whose answer hangs on what a picture's file decodes to, be it by way of features."""
+
+ALGORITHMS: Final = dict.fromkeys(_OF_PIXELS, 2)
 """By stage, the number of what it computes, where that has changed; 1 elsewhere. Raise a stage's number when the same
 question gets another answer: what an earlier synood made is then made anew, not reused.
 
