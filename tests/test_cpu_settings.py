@@ -2,7 +2,7 @@
 
 `make other-cpu` computes as an older CPU would. Torch and the two libraries under it have a switch each:
 ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA (convolutions) and MKL_ENABLE_INSTRUCTIONS (products of matrices). MKL heeds its
-switch on Intel's CPUs only: on any other it has one way to compute.
+switch on Intel's CPUs only.
 """
 
 from __future__ import annotations
@@ -36,5 +36,6 @@ def test_threads_and_instructions_reach_torch() -> None:
 def test_the_libraries_under_torch_heed_their_switches(switch: str, value: str, said: str) -> None:
     environment = os.environ | {switch: value, "ONEDNN_VERBOSE": "1", "MKL_VERBOSE": "1"}
     ended = subprocess.run([sys.executable, "-c", SHOWN], env=environment, capture_output=True, text=True, check=True)
-    other_maker = "MKL" in switch and "Intel(R) Architecture processors" in ended.stdout  # as MKL calls their CPUs
-    assert other_maker or said in ended.stdout
+    if "MKL" in switch and "Intel(R) Architecture processors" in ended.stdout:  # as MKL calls the CPUs of others
+        pytest.skip("MKL heeds its switch on Intel's CPUs only")
+    assert said in ended.stdout
