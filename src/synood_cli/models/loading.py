@@ -81,7 +81,7 @@ def loading(spec: ModelSpec, role: str, library: str) -> Iterator[None]:
     except Exception as error:
         logging.getLogger(__name__).debug("cannot load %s", spec.name, exc_info=True)
         raise ModelError(
-            f"cannot load {spec.name!r:.200} as {role}: {_said(error)}", hint=_what_next(spec, role, library)
+            f"cannot load {spec.name!r:.200} as {role}: {said_by(error)}", hint=_what_next(spec, role, library)
         ) from error
     finally:
         root.removeHandler(silence)
@@ -104,7 +104,7 @@ def computes(role: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
                 name = args[0].spec.name  # type: ignore[attr-defined]
                 logging.getLogger(__name__).debug("%s fails", name, exc_info=True)
                 raise ModelError(
-                    f"the {role} {name!r:.200} fails: {_said(error)}",
+                    f"the {role} {name!r:.200} fails: {said_by(error)}",
                     hint="its settings and weights do not go together: use another one; --verbose shows more",
                 ) from error
 
@@ -131,7 +131,7 @@ def check_complete(name: str, report: Mapping[str, Any]) -> None:
         )
 
 
-def _said(error: Exception) -> str:
+def said_by(error: Exception) -> str:
     """What the error says, on one line, as far as a message has room."""
     return printable(" ".join(str(error).split())[:300]) or type(error).__name__
 

@@ -27,7 +27,7 @@ from synood_cli.errors import ModelError
 from synood_cli.models.checkpoint_file import check_checkpoint_file
 from synood_cli.models.equal_batches import in_equal_batches
 from synood_cli.models.hub_files import hub_id
-from synood_cli.models.loading import computes, loading
+from synood_cli.models.loading import computes, loading, said_by
 from synood_cli.models.model_files import PLAIN_WEIGHTS, TOKENIZER, existing, fetched, shown, weights
 from synood_cli.models.open_clip_settings import CONFIG, checked_settings
 from synood_cli.models.parameter_bound import bounded_by
@@ -315,9 +315,8 @@ def _load_both_towers(model: Module, path: Path) -> None:
 
 
 def _do_not_fit(path: Path, error: RuntimeError) -> ModelError:
-    said = " ".join(str(error).split())[:300]
     return ModelError(
-        f"{printable(str(path))}: the weights do not fit the settings: {printable(said)}",
+        f"{printable(str(path))}: the weights do not fit the settings: {said_by(error)}",
         hint="settings and weights belong to different models: fetch both again",
     )
 
