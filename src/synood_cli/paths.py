@@ -27,6 +27,16 @@ def shown(path: str | Path) -> str:
     return text if len(text) <= 3 * _SHOWN else f"{text[:_SHOWN]}…{text[-_SHOWN:]}"
 
 
+def without_parents(path: Path) -> Path:
+    """`path` from the root on, without `..`: it stays what it is when the current folder is moved or removed. Links
+    are followed up to the last `..` only, so that the names after it stay those which the user gave."""
+    parts = path.absolute().parts
+    if ".." not in parts:
+        return path.absolute()
+    last = len(parts) - parts[::-1].index("..")
+    return Path(os.path.realpath(Path(*parts[:last])), *parts[last:])
+
+
 def require_possible(path: str | Path) -> None:
     """Raise UsageError for a path at which nothing can be read or written. One at which nothing is yet is possible; a
     text that may be the name of something else, such as user/repository, is refused only where it can be no name."""

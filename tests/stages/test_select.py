@@ -122,6 +122,26 @@ def test_the_same_photographs_elsewhere_have_the_same_digest(store, make_run, ph
     assert all(image.path.is_file() for image in selected_images(store, first))
 
 
+def test_photographs_given_from_above_are_found_when_the_folder_they_were_given_from_is_gone(
+    store, make_run, photos, tmp_path, monkeypatch
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    selection = select(make_run(), SelectSettings(per_class=1), Path("..") / photos.relative_to(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").rmdir()
+    assert all(image.path.is_file() for image in selected_images(store, selection))
+
+
+def test_photographs_reached_another_way_are_selected_anew(store, make_run, photos, tmp_path):
+    (tmp_path / "link").symlink_to(photos)
+    linked = select(make_run(), SelectSettings(per_class=1), tmp_path / "link")
+    (tmp_path / "link").unlink()
+    again = select(make_run(), SelectSettings(per_class=1), photos)
+    assert (again.name, again.digest) == ("selection@2", linked.digest)
+    assert all(image.path.is_file() for image in selected_images(store, again))
+
+
 def test_goes_on_after_an_interruption(store, make_run, photos):
     settings = SelectSettings(per_class=2)
     with pytest.raises(KeyboardInterrupt):

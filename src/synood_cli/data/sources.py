@@ -10,6 +10,7 @@ from synood_cli.data.image_lists import scan_list
 from synood_cli.data.image_sets import ImageSet
 from synood_cli.data.tar_shards import is_tar_folder, scan_tars
 from synood_cli.errors import UsageError
+from synood_cli.paths import without_parents
 from synood_cli.records import printable
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
@@ -22,9 +23,10 @@ def find_images(place: Path, *, data_root: Path | None = None, labelled: bool = 
     `labelled`: the folders of a folder must be classes; the other sources have the classes that they have. Raises
     UsageError when nothing is there that can be read.
     """
+    place, data_root = without_parents(place), data_root and without_parents(data_root)
     if place.is_file():
         if place.suffix.lower() == ".txt":
-            return scan_list(place, data_root or place.absolute().parent)
+            return scan_list(place, data_root or place.parent)
         if place.suffix.lower() == ".tar":
             return scan_tars(place)
         if place.name.lower().endswith(COMPRESSED):
@@ -43,7 +45,7 @@ def find_images(place: Path, *, data_root: Path | None = None, labelled: bool = 
             hint="give a folder, a list file (.txt), a .tar shard or a dataset",
         )
     scan = scan_classes(place) if labelled else scan_images(place)
-    return ImageSet(place.absolute(), "folder", scan.images, scan.problems, scan.strays)
+    return ImageSet(place, "folder", scan.images, scan.problems, scan.strays)
 
 
 def find_ind(place: Path, *, data_root: Path | None = None) -> ImageSet:

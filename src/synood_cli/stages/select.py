@@ -20,6 +20,7 @@ from synood_cli.stages.class_names import numbered_class
 from synood_cli.stages.image_sets import labels_digest
 from synood_cli.stages.run import Run, complete
 from synood_cli.store.draft import Draft
+from synood_cli.store.files import sha256_bytes
 from synood_cli.store.store import Artifact
 
 CHANGED = "has changed while photographs were selected; run the same command again"
@@ -50,7 +51,11 @@ def select(run: Run, settings: SelectSettings, photos: Path, data_root: Path | N
     if settings.classes:
         found = found.renamed({name: numbered_class(name, settings.classes) for name in found.classes})
     images = found.files
-    digests = {"photos": set_fingerprint(found, images_fingerprint(images)), "labels": labels_digest(images, {})}
+    digests = {
+        "photos": set_fingerprint(found, images_fingerprint(images)),
+        "labels": labels_digest(images, {}),
+        "root": sha256_bytes(os.fsencode(images[0].root)),  # later stages look for them there
+    }
     draft = run.begin(
         "selection",
         "select",
