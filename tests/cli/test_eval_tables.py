@@ -71,6 +71,11 @@ def test_markdown_is_the_papers_layout() -> None:
     assert lines[-1] == "† adapts to the test images: its numbers depend on their order and mixture."
 
 
+def test_a_rate_is_named_with_all_its_digits() -> None:
+    assert as_markdown(RESULT._replace(tpr=0.999)).decode().startswith("In percent. FPR at 99.9% TPR: ")
+    assert as_latex(RESULT._replace(tpr=0.29)).decode().startswith("% In percent. FPR at 29% TPR: ")
+
+
 def test_rows_of_several_references_name_theirs() -> None:
     rows = [metric("MCM", "a", 0.7, head=f"head@{n}", clip=f"clip {n}") for n in (1, 2)]
     rows += [metric("NegLabel", "a", 0.8, head=f"head@{n}", clip=f"clip {n}") for n in (1, 2)]

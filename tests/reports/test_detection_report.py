@@ -57,6 +57,11 @@ def test_one_ood_set_has_no_average_and_one_method_no_best(store: Store, study: 
     assert not any(cell.best for pair in found.rows[0].cells for cell in pair)
     assert found.fpr == "FPR80"
     assert "80%" in found.convention
+    close = detection(store, make_eval(store, study.heads, scores, FOLDERS, tpr=0.999))
+    assert close is not None
+    assert "which 99.9% of the in-distribution" in close.convention
+    assert "which 99.9% of the OOD" in close.other_convention
+    assert [mark.label for plot in close.curves for mark in plot.marks] == ["99.9%"]
 
 
 def test_an_evaluation_that_found_nothing_yet_has_no_table(store: Store, study: Study) -> None:

@@ -198,6 +198,8 @@ def test_what_cannot_be_mined_says_why(make_run, models, selection, tmp_path):
     few.write_text("one\ntwo\n")
     with pytest.raises(SynoodError, match="15% of 2 candidates is not even one label"):
         mine_labels(make_run(), MineSettings(), models, selection, few)
+    with pytest.raises(SynoodError, match=r"0\.1% of 2 candidates is not even one label"):
+        mine_labels(make_run(), MineSettings(share=0.001), models, selection, few)
     with pytest.raises(UsageError, match=r"'the nice' has no \{\} for the label"):
         mine_labels(make_run(), MineSettings(noun_template="the nice"), models, selection, few)
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from synood_cli.cli.output import Output
 from synood_cli.csv_text import csv_header, csv_text, harmless
-from synood_cli.metrics.conventions import ADAPTS, AVERAGE, MCM, POSITIVE, model_label, reference_name, table_place
+from synood_cli.metrics.conventions import (
+    ADAPTS,
+    AVERAGE,
+    MCM,
+    POSITIVE,
+    model_label,
+    percentage,
+    reference_name,
+    table_place,
+)
 from synood_cli.records import printable
 from synood_cli.reports.published import TPR as PUBLISHED_TPR
 
@@ -35,7 +44,7 @@ class Result(NamedTuple):
 
     @property
     def convention(self) -> str:
-        return f"FPR at {self.tpr:.0%} TPR: {POSITIVE[self.positive]}."
+        return f"FPR at {percentage(self.tpr)} TPR: {POSITIVE[self.positive]}."
 
     @property
     def datasets(self) -> list[str]:

@@ -19,16 +19,22 @@ POSITIVE = {"ind": "InD is positive (MCM, NegLabel, CSP, SynOOD)", "ood": "OOD i
 """The two conventions of FPR95 that are in print, in short."""
 
 CONVENTIONS = {
-    "ind": "the share of OOD images that pass the threshold which {tpr:.0%} of the in-distribution images pass "
+    "ind": "the share of OOD images that pass the threshold which {tpr} of the in-distribution images pass "
     "(in-distribution is positive: MCM, NegLabel, CSP, SynOOD)",
-    "ood": "the share of in-distribution images that do not exceed the threshold which {tpr:.0%} of the OOD images do "
+    "ood": "the share of in-distribution images that do not exceed the threshold which {tpr} of the OOD images do "
     "not exceed (OOD is positive: OpenOOD v1.5, AdaNeg)",
 }
-"""The same, in full; `tpr` is a share."""
+"""The same, in full; `tpr` is a percentage as `percentage` writes it."""
+
 
 ADAPTS = "adapts"
 """The mark of a method that learns from the test images while it scores them: its numbers depend on their order and
 mixture, and are not comparable with those of a method that does not."""
+
+
+def percentage(share: float) -> str:
+    """A share in percent, with as many digits as it has: 95%, 99.9%."""
+    return f"{100 * share:g}%"
 
 
 def ind_beside(dataset: str) -> str:

@@ -12,6 +12,7 @@ from synood_cli.metrics.conventions import (
     IND,
     ind_beside,
     model_label,
+    percentage,
     reference_name,
     table_place,
 )
@@ -112,8 +113,8 @@ def detection(store: Store, evaluation: Artifact) -> Detection | None:
         intervals=any(row["auroc_low"] is not None for row in found),
         fpr=f"FPR{100 * tpr:g}",
         positive=positive,
-        convention=CONVENTIONS[positive].format(tpr=tpr),
-        other_convention=CONVENTIONS["ood" if positive == "ind" else "ind"].format(tpr=tpr),
+        convention=CONVENTIONS[positive].format(tpr=percentage(tpr)),
+        other_convention=CONVENTIONS["ood" if positive == "ind" else "ind"].format(tpr=percentage(tpr)),
         adapting=any(row.adapts for row in rows),
         differences=sorted(
             differences, key=lambda row: (place[row["method"], row["head"]], columns.index(row["dataset"]))
@@ -210,5 +211,5 @@ def _roc_plot(dataset: str, lines: list[tuple[str, Values, Values]], tpr: float)
         linear_axis("OOD images accepted (FPR)", 0.0, 1.0),
         linear_axis("InD images accepted (TPR)", 0.0, 1.0),
         lines,
-        horizontals=[(tpr, f"{tpr:.0%}")],
+        horizontals=[(tpr, percentage(tpr))],
     )

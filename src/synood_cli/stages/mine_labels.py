@@ -18,6 +18,7 @@ from synood_cli.data.wordnet import (
     read_candidates,
 )
 from synood_cli.errors import SynoodError, UsageError
+from synood_cli.metrics.conventions import percentage
 from synood_cli.models.checkpoint_file import activation_note
 from synood_cli.models.revisions import resolve_revision
 from synood_cli.records import ModelSpec, composed, printable
@@ -118,7 +119,7 @@ def mine_labels(
     total, left = sum(map(len, labels.pools)), sum(len(pool.allowed) for pool in labels.job.pools)
     if not any(mined.chosen):
         raise SynoodError(
-            f"{settings.share:.0%} of {total} candidates is not even one label "
+            f"{percentage(settings.share)} of {total} candidates is not even one label "
             f"({total - left} of them name an in-distribution class, and are left out)",
             hint="give more candidates, or a larger --share",
         )
