@@ -30,9 +30,10 @@ def shown(path: str | Path) -> str:
 def without_parents(path: Path) -> Path:
     """`path` from the root on, without `..`: it stays what it is when the current folder is moved or removed. Links
     are followed up to the last `..` only, so that the names after it stay those which the user gave."""
-    parts = path.absolute().parts
+    path = path.absolute()
+    parts = path.parts
     if ".." not in parts:
-        return path.absolute()
+        return path
     last = len(parts) - parts[::-1].index("..")
     return Path(os.path.realpath(Path(*parts[:last])), *parts[last:])
 

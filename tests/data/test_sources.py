@@ -53,6 +53,20 @@ def test_a_list_beside_its_images_needs_no_data_root(photos: Path) -> None:
     assert len(find_images(write_list(photos / "set.txt", [("cat/0.png", 3)])).images) == 1
 
 
+def test_roots_lead_through_no_parent_and_go_where_the_system_goes(tmp_path: Path, photos: Path) -> None:
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "photos").symlink_to(photos)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    above = tmp_path / "link" / ".."
+    listed = write_list(tmp_path / "elsewhere" / "set.txt", [("cat/0.png", 0)])
+    given = [
+        find_images(above / "photos", labelled=True),
+        find_images(above / "set.txt", data_root=above / "photos"),
+        find_images(above / listed.name, data_root=photos),
+    ]
+    assert [found.files[0].root for found in given] == [tmp_path / "elsewhere" / "photos"] * 2 + [photos]
+
+
 def test_ind_images_without_class_folders_have_no_classes(tmp_path: Path, photos: Path) -> None:
     assert find_ind(photos).classes == ["cat", "dog"]
     assert find_ind(photos / "cat").classes == []

@@ -14,6 +14,7 @@ from synood_cli.metrics.conventions import (
     AVERAGE,
     MCM,
     POSITIVE,
+    fpr_name,
     model_label,
     percentage,
     reference_name,
@@ -40,7 +41,7 @@ class Result(NamedTuple):
 
     @property
     def fpr(self) -> str:
-        return f"FPR{100 * self.tpr:g}"
+        return fpr_name(self.tpr)
 
     @property
     def convention(self) -> str:

@@ -16,7 +16,7 @@ from synood_cli.cli.eval_tables import markdown_text
 from synood_cli.cli.options import from_option
 from synood_cli.cli.output import Output
 from synood_cli.csv_text import csv_header, csv_text, harmless
-from synood_cli.metrics.conventions import POSITIVE
+from synood_cli.metrics.conventions import POSITIVE, fpr_name
 from synood_cli.settings_file import Config
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def show_summary(output: Output, rows: Sequence[SummaryRow], rates: set[tuple[fl
     fpr, means = "FPR", "each variant at its own true-positive rate and positive class ([eval] of the sweep)"
     if len(rates) == 1:
         [(tpr, positive)] = rates
-        fpr, means = f"FPR{100 * tpr:g}", POSITIVE[positive]
+        fpr, means = fpr_name(tpr), POSITIVE[positive]
     title = f"In percent, mean ± standard deviation over seeds (n - 1). {fpr}: {means}."
     if format_ == "csv":
         output.raw(as_csv(rows))

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from synood_cli.errors import ModelError
+from synood_cli.metrics.conventions import fpr_name
 from synood_cli.models.revisions import located, named_by_content
 from synood_cli.playground import BUNDLED_CLIP
 from synood_cli.records import ModelSpec, printable
@@ -57,7 +58,7 @@ def model_card(info: HeadInfo, name: str) -> str:
         info=info,
         publication=info.publication,
         rows=rows,
-        fpr=f"FPR{100 * evaluation.tpr:g}" if evaluation else "",
+        fpr=fpr_name(evaluation.tpr) if evaluation else "",
         local=_must_be_brought(info.clip.model),
         shown=LABELS_SHOWN,
         md=markdown,
@@ -108,7 +109,7 @@ def _results(rows: tuple[EvaluationRow, ...], tpr: float) -> list[EvalResult]:
         for row in rows
         for kind, name, value in (
             ("auroc", "AUROC (%)", row.auroc),
-            ("fpr95", f"FPR{100 * tpr:g} (%), {row.fpr95_positive} positive", row.fpr95),
+            ("fpr95", f"{fpr_name(tpr)} (%), {row.fpr95_positive} positive", row.fpr95),
         )
     ]
 

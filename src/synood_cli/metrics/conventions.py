@@ -26,15 +26,19 @@ CONVENTIONS = {
 }
 """The same, in full; `tpr` is a percentage as `percentage` writes it."""
 
-
 ADAPTS = "adapts"
 """The mark of a method that learns from the test images while it scores them: its numbers depend on their order and
 mixture, and are not comparable with those of a method that does not."""
 
 
 def percentage(share: float) -> str:
-    """A share in percent, with as many digits as it has: 95%, 99.9%."""
+    """A share in percent, with up to six digits: 95%, 99.9%."""
     return f"{100 * share:g}%"
+
+
+def fpr_name(tpr: float) -> str:
+    """What the FPR at a true-positive rate, a share, is called: FPR95, FPR99.9."""
+    return f"FPR{100 * tpr:g}"
 
 
 def ind_beside(dataset: str) -> str:
